@@ -1,0 +1,90 @@
+"""``stratus mount``: a repository as a read-only file system that follows new revisions."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stratus.cli.parsing import Verbs, add_public_key, add_verb, positive, size
+from stratus.errors import UsageError
+
+if TYPE_CHECKING:
+    from stratus.cli.reference import Reference
+    from stratus.client.mount import MountSource
+    from stratus.formats.compression import Compression
+    from stratus.formats.hashes import ObjectId
+    from stratus.repository.repository import Repository, Snapshot
+
+
+def add_parser(verbs: Verbs) -> None:
+    parser = add_verb(
+        verbs,
+        "mount",
+        "mount a repository as a read-only file system",
+        "stratus mount https://bucket.s3.amazonaws.com/software.example.org /mnt/software --public-key software.pub",
+        "It follows new revisions, unless a revision, tag or date is given.",
+    )
+    parser.add_argument("reference", metavar="NAME|URL[@REVISION|TAG|DATE]", help="what to mount")
+    parser.add_argument("directory", metavar="DIR", type=Path, help="where")
+    add_public_key(parser)
+    parser.add_argument("--foreground", action="store_true", help="stay until it is unmounted")
+    parser.add_argument(
+        "--poll", metavar="SECONDS", type=positive, help="look for a new revision so often (default: what it says)"
+    )
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="where objects are kept; mounts may share it")
+    parser.add_argument("--cache-limit", metavar="SIZE", type=size, help="how large the cache may grow, such as 20G")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from stratus import config
+    from stratus.cli.places import open_repository
+    from stratus.cli.reference import Reference
+    from stratus.client.mount import mount
+
+    reference = Reference.parse(arguments.reference)
+    if reference.path:
+        raise UsageError("only whole repositories can be mounted", hint="leave out what follows the colon")
+
+    def open_source() -> MountSource:
+        return _source(open_repository(reference.name, arguments.public_key), reference)
+
+    mount(
+        open_source,
+        arguments.directory,
+        cache=arguments.cache or config.cache_directory(),
+        limit=arguments.cache_limit,
+        poll=arguments.poll,
+        foreground=arguments.foreground,
+    )
+    return 0
+
+
+def _source(repository: Repository, reference: Reference) -> MountSource:
+    if reference.revision is None:
+        return repository
+    return _Pinned(repository, repository.snapshot(reference.revision))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pinned:
+    """A repository whose newest revision is always the same."""
+
+    repository: Repository
+    snapshot: Snapshot
+
+    @property
+    def fqrn(self) -> str:
+        return self.repository.fqrn
+
+    @property
+    def host(self) -> str:
+        return self.repository.host
+
+    def latest(self) -> Snapshot:
+        return self.snapshot
+
+    def fetch(self, object_id: ObjectId, compression: Compression, size: int | None) -> bytes:
+        return self.repository.fetch(object_id, compression, size)

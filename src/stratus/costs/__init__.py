@@ -1,0 +1,4 @@
+"""What things cost: meters that observe stores, and later price sheets, ledger and forecast.
+
+Knows exchanges and counts; nothing of repositories.
+"""

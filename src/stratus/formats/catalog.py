@@ -1,0 +1,401 @@
+"""File catalogs: one SQLite database with the rows of one sub tree.
+
+Schema 2.5, revision 7, as the stock tools write it: rollback-journal mode, pages of 1024 bytes, an ordinary rowid
+table (the stock client derives inodes from rowids, so they are kept dense). Names and link targets are arbitrary
+bytes of SQLite type TEXT. Rows are found by the MD5 of the absolute path in the repository, in two signed halves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ParamSpec, Self, TypeVar
+from urllib.parse import quote
+
+from stratus.errors import BadFormat
+from stratus.formats import counters, paths, rows
+from stratus.formats.counters import Counters
+from stratus.formats.entries import Row
+from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
+
+DEFAULT_TTL = 240  # seconds
+_SCHEMAS = ("2.4", "2.5")
+_TABLES = """
+PRAGMA page_size = 1024;
+CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY KEY (key));
+CREATE TABLE catalog (md5path_1 INTEGER, md5path_2 INTEGER, parent_1 INTEGER, parent_2 INTEGER, hardlinks INTEGER,
+    hash BLOB, size INTEGER, mode INTEGER, mtime INTEGER, mtimens INTEGER, flags INTEGER, name TEXT, symlink TEXT,
+    uid INTEGER, gid INTEGER, xattr BLOB, CONSTRAINT pk_catalog PRIMARY KEY (md5path_1, md5path_2));
+CREATE INDEX idx_catalog_parent ON catalog (parent_1, parent_2);
+CREATE TABLE chunks (md5path_1 INTEGER, md5path_2 INTEGER, offset INTEGER, size INTEGER, hash BLOB,
+    CONSTRAINT pk_chunks PRIMARY KEY (md5path_1, md5path_2, offset, size),
+    FOREIGN KEY (md5path_1, md5path_2) REFERENCES catalog (md5path_1, md5path_2));
+CREATE TABLE nested_catalogs (path TEXT, sha1 TEXT, size INTEGER, CONSTRAINT pk_nested_catalogs PRIMARY KEY (path));
+CREATE TABLE bind_mountpoints (path TEXT, sha1 TEXT, size INTEGER, CONSTRAINT pk_bind_mountpoints PRIMARY KEY (path));
+CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics PRIMARY KEY (counter));
+INSERT INTO properties VALUES ('schema', '2.5'), ('schema_revision', '7'), ('revision', '0');
+"""
+_SCHEMA_REVISION = 7
+_MAX_FREE_PAGES = 0.20  # upstream's limits for rewriting a catalog
+_MAX_WASTED_ROWIDS = 0.25
+# Absent in catalogs of lower schema revisions, which read as NULL.
+_YOUNG_COLUMNS = ("xattr", "mtimens")
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _reading(method: Callable[P, T]) -> Callable[P, T]:
+    """What SQLite, or values of a type that does not belong there, raise in a damaged database becomes BadFormat."""
+
+    @functools.wraps(method)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(*args, **kwargs)
+        except (sqlite3.Error, UnicodeError, ValueError, TypeError, AttributeError) as error:
+            raise BadFormat(f"not a catalog, or a damaged one: {error}") from error
+
+    return checked
+
+
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A reference to a catalog: where it is mounted, its digest, and the size of the SQLite file in bytes."""
+
+    path: bytes
+    digest: Digest
+    size: int
+
+
+class Catalog:
+    """One catalog, read or edited in memory (or read from a local file).
+
+    Paths are those of the repository even in nested catalogs. Counters follow every edit; ``pack`` gives the bytes.
+    Raises BadFormat where the database is not a catalog that the stock client would load.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._db = database
+        self._db.text_factory = bytes
+        try:
+            self._load()
+        except BadFormat:
+            database.close()
+            raise
+
+    @classmethod
+    def parse(cls, data: bytes) -> Self:
+        """From the bytes of a SQLite file, for reading or editing."""
+        if not data:
+            raise BadFormat("an empty file is not a catalog")
+        database = _connect(":memory:")
+        try:
+            database.deserialize(data)
+        except sqlite3.Error as error:
+            database.close()
+            raise BadFormat(f"not a catalog: {error}") from error
+        return cls(database)
+
+    @classmethod
+    def open(cls, file: Path) -> Self:
+        """From a file that nobody changes, for reading."""
+        return cls(_connect(f"file:{quote(str(file))}?mode=ro&immutable=1"))
+
+    @classmethod
+    def create(cls, root: Row) -> Self:
+        """A catalog with nothing but its own root; nested unless ``root`` is the repository's."""
+        database = _connect(":memory:")
+        database.executescript(_TABLES)
+        fresh = [(f"{scope}_{name}", 0) for scope in ("self", "subtree") for name in counters.NAMES]
+        database.executemany("INSERT INTO statistics VALUES (?, ?)", fresh)
+        if root.entry.path:
+            database.execute("INSERT INTO properties VALUES ('root_prefix', CAST(? AS TEXT))", (root.entry.path,))
+        catalog = cls(database)
+        catalog.put(root)
+        return catalog
+
+    def upgraded(self) -> Self:
+        """This catalog if it has the newest schema, else a copy of it that does; this one is closed then."""
+        if self.get_property("schema") == _SCHEMAS[-1] and self.schema_revision >= _SCHEMA_REVISION:
+            return self
+        top = self.row(self.root_path)
+        if top is None:
+            raise BadFormat("a catalog without a row for its own root", path=self.root_path)
+        copy = type(self).create(top)
+        for row in self.walk(self.root_path):
+            copy.put(row)
+        for nested in self.nested():
+            copy.set_nested(nested)
+        for bound in self.bind_mountpoints():
+            copy.set_bind_mountpoint(bound)
+        copy.below = dict(self.below)
+        for key, value in self._properties.items():
+            if key not in ("schema", "schema_revision"):
+                copy.set_property(key, value.decode("utf-8", "surrogateescape"))
+        self.close()
+        return copy
+
+    @_reading
+    def _load(self) -> None:
+        self._properties = {
+            key.decode(): value if isinstance(value, bytes) else str(value).encode()
+            for key, value in self._db.execute("SELECT key, value FROM properties")
+        }
+        schema = self.get_property("schema")
+        if schema not in _SCHEMAS:
+            raise BadFormat(f"a catalog of schema {schema}", hint="only schemas 2.4 and 2.5 can be read")
+        self.root_path = self._properties.get("root_prefix", b"")
+        present = {column[1].decode() for column in self._db.execute("PRAGMA table_info(catalog)")}
+        self._select = ", ".join(
+            "NULL" if name in _YOUNG_COLUMNS and name not in present else name for name in rows.COLUMNS
+        )
+        statistics = {name.decode(): value for name, value in self._db.execute("SELECT counter, value FROM statistics")}
+        try:
+            self.own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
+            self.below: Counters = {name: statistics[f"subtree_{name}"] for name in counters.NAMES}
+        except KeyError as error:
+            if self.schema_revision >= 5:
+                raise BadFormat(f"a catalog without the counter {error}") from None
+            self.own = {name: statistics.get(f"self_{name}", 0) for name in counters.NAMES}
+            self.below = {name: statistics.get(f"subtree_{name}", 0) for name in counters.NAMES}
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # -- properties --------------------------------------------------------------------------------------------------
+
+    def get_property(self, key: str) -> str | None:
+        """A property's text; None if it is not set."""
+        value = self._properties.get(key)
+        return None if value is None else value.decode("utf-8", "surrogateescape")
+
+    def set_property(self, key: str, value: str | int | None) -> None:
+        """Sets a property; None takes it away."""
+        if value is None:
+            self._properties.pop(key, None)
+            self._write("DELETE FROM properties WHERE key = ?", (key,))
+        else:
+            self._properties[key] = str(value).encode("utf-8", "surrogateescape")
+            self._write("INSERT OR REPLACE INTO properties VALUES (?, CAST(? AS TEXT))", (key, self._properties[key]))
+
+    def _number(self, key: str, default: int = 0) -> int:
+        text = self.get_property(key)
+        try:
+            return default if text is None else int(text)
+        except ValueError:
+            raise BadFormat(f"a catalog whose {key} is {text!r}") from None
+
+    @property
+    def schema_revision(self) -> int:
+        return self._number("schema_revision")
+
+    @property
+    def revision(self) -> int:
+        return self._number("revision")
+
+    @property
+    def last_modified(self) -> int:
+        """Unix time, seconds."""
+        return self._number("last_modified")
+
+    @property
+    def ttl(self) -> int:
+        """Seconds for which clients need not look for a new revision."""
+        return self._number("TTL", DEFAULT_TTL)
+
+    @property
+    def previous(self) -> Digest | None:
+        """The catalog that this one replaced; forty zeros mean none."""
+        text = self.get_property("previous_revision")
+        return None if not text or set(text[:40]) == {"0"} else Digest.parse(text)
+
+    # -- rows --------------------------------------------------------------------------------------------------------
+
+    @_reading
+    def row(self, path: bytes) -> Row | None:
+        """The row at ``path``, if this catalog has it."""
+        where = "WHERE md5path_1 = ? AND md5path_2 = ?"
+        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", paths.md5_halves(path)).fetchone()
+        return None if found is None else self._decode(path, found)
+
+    @_reading
+    def rows(self, parent: bytes) -> list[Row]:
+        """The rows directly below ``parent``, sorted by name."""
+        where = "WHERE parent_1 = ? AND parent_2 = ?"
+        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", paths.md5_halves(parent))
+        position = rows.COLUMNS.index("name")
+        return [
+            self._decode(parent + b"/" + values[position], values)
+            for values in sorted(found, key=lambda values: values[position])
+            if values[position] or parent
+        ]
+
+    def walk(self, top: bytes | None = None) -> Iterator[Row]:
+        """All rows below ``top`` (default: the catalog's root, whose row comes first), parents before children."""
+        if top is None:
+            top = self.root_path
+            own = self.row(top)
+            if own is not None:
+                yield own
+        for row in self.rows(top):
+            yield row
+            yield from self.walk(row.entry.path)
+
+    @_reading
+    def __len__(self) -> int:
+        """How many rows."""
+        return int(self._db.execute("SELECT count(*) FROM catalog").fetchone()[0])
+
+    def put(self, row: Row) -> None:
+        """Inserts the row, or replaces the one at its path."""
+        self.delete(row.entry.path)
+        name = b"" if row.entry.path == b"" else None
+        casts = ", ".join("CAST(? AS TEXT)" if name in ("name", "symlink") else "?" for name in rows.COLUMNS)
+        statement = f"INSERT INTO catalog ({', '.join(rows.COLUMNS)}) VALUES ({casts})"
+        values = rows.encode(row, name)
+        self._write(statement, values)
+        if row.entry.content:
+            for chunk in row.entry.content.chunks:
+                self._write(
+                    "INSERT INTO chunks (md5path_1, md5path_2, offset, size, hash) VALUES (?, ?, ?, ?, ?)",
+                    (*values[:2], chunk.offset, chunk.size, chunk.digest.raw),
+                )
+        counters.tally(self.own, row)
+
+    def delete(self, path: bytes) -> Row | None:
+        """Takes the row at ``path`` away, not what is below it; gives it back."""
+        row = self.row(path)
+        if row is not None:
+            halves = paths.md5_halves(path)
+            self._write("DELETE FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?", halves)
+            if row.entry.content and row.entry.content.chunks:
+                self._write("DELETE FROM chunks WHERE md5path_1 = ? AND md5path_2 = ?", halves)
+            counters.tally(self.own, row, -1)
+        return row
+
+    def objects(self) -> Iterator[ObjectId]:
+        """The objects that the rows name, files and chunks, those of external files not among them; some repeat."""
+        whole = self._db.execute(
+            "SELECT hash, flags FROM catalog "
+            f"WHERE hash IS NOT NULL AND flags & {rows.FILE} AND NOT flags & {rows.EXTERNAL}"
+        )
+        chunks = self._db.execute(
+            "SELECT chunks.hash, flags FROM chunks JOIN catalog USING (md5path_1, md5path_2) "
+            f"WHERE NOT flags & {rows.EXTERNAL}"
+        )
+        for found, suffix in ((whole, Suffix.DATA), (chunks, Suffix.PARTIAL)):
+            for raw, flags in found:
+                yield ObjectId(Digest(Algorithm.from_bits(flags >> rows.ALGORITHM_SHIFT & 7), raw), suffix)
+
+    @_reading
+    def last_group(self) -> int:
+        """The highest number of a hard-link group; 0 without any."""
+        return int(self._db.execute("SELECT ifnull(max(hardlinks >> 32), 0) FROM catalog").fetchone()[0])
+
+    @_reading
+    def group_members(self, parent: bytes, group: int) -> list[Row]:
+        """The rows below ``parent`` that are hard links of one group."""
+        where = "WHERE parent_1 = ? AND parent_2 = ? AND hardlinks >> 32 = ?"
+        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", (*paths.md5_halves(parent), group))
+        position = rows.COLUMNS.index("name")
+        return [self._decode(parent + b"/" + values[position], values) for values in found.fetchall()]
+
+    def _decode(self, path: bytes, values: tuple[Any, ...]) -> Row:
+        chunks: tuple[tuple[int, int, bytes], ...] = ()
+        if values[rows.COLUMNS.index("flags")] & rows.CHUNKED:
+            query = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? ORDER BY offset"
+            chunks = tuple(self._db.execute(query, values[:2]))
+        return rows.decode(path, values, chunks)
+
+    # -- references --------------------------------------------------------------------------------------------------
+
+    def nested(self) -> list[Nested]:
+        """The nested catalogs mounted in this one, sorted by path."""
+        return self._references("nested_catalogs")
+
+    def bind_mountpoints(self) -> list[Nested]:
+        """Snapshots that are shown inside this catalog."""
+        return self._references("bind_mountpoints") if self.schema_revision >= 4 else []
+
+    @_reading
+    def _references(self, table: str) -> list[Nested]:
+        size = "size" if self.schema_revision >= 1 else "0"
+        found = self._db.execute(f"SELECT path, sha1, {size} FROM {table}")
+        return sorted((Nested(path, Digest.parse(sha1.decode()), size) for path, sha1, size in found), key=_by_path)
+
+    def set_nested(self, nested: Nested) -> None:
+        """Adds the reference, or replaces the one with its path."""
+        self.remove_nested(nested.path)
+        values = (nested.path, str(nested.digest), nested.size)
+        self._write("INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)", values)
+        self.own["nested"] += 1
+
+    def set_bind_mountpoint(self, bound: Nested) -> None:
+        """Adds the reference to a snapshot."""
+        values = (bound.path, str(bound.digest), bound.size)
+        self._write("INSERT OR REPLACE INTO bind_mountpoints VALUES (CAST(? AS TEXT), ?, ?)", values)
+
+    def remove_nested(self, path: bytes) -> None:
+        """Takes the reference away if there is one."""
+        removed = self._write("DELETE FROM nested_catalogs WHERE path = CAST(? AS TEXT)", (path,))
+        self.own["nested"] -= removed
+
+    # -- bytes -------------------------------------------------------------------------------------------------------
+
+    def pack(self) -> bytes:
+        """The bytes of the SQLite file, counters written, dense."""
+        for scope, counts in (("self", self.own), ("subtree", self.below)):
+            for name in counters.NAMES:
+                values = (f"{scope}_{name}", counts[name])
+                self._write("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", values)
+        self._commit()
+        if self._is_sparse():
+            self._make_dense()
+        return self._db.serialize()
+
+    def _is_sparse(self) -> bool:
+        free, pages = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
+        last, used = self._db.execute("SELECT ifnull(max(rowid), 0), count(*) FROM catalog").fetchone()
+        return bool(free > _MAX_FREE_PAGES * pages or last - used > _MAX_WASTED_ROWIDS * last)
+
+    def _make_dense(self) -> None:
+        columns = [column[1].decode() for column in self._db.execute("PRAGMA table_info(catalog)")]
+        self._db.execute("CREATE TEMP TABLE dense AS SELECT * FROM catalog ORDER BY rowid")
+        self._db.execute("DELETE FROM catalog")
+        self._db.execute(f"INSERT INTO catalog ({', '.join(columns)}) SELECT * FROM dense ORDER BY rowid")
+        self._db.execute("DROP TABLE dense")
+        self._db.execute("VACUUM")
+
+    def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        if not self._db.in_transaction:
+            self._db.execute("BEGIN")
+        return self._db.execute(statement, values).rowcount
+
+    def _commit(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("COMMIT")
+
+
+def _by_path(nested: Nested) -> tuple[bytes, ...]:
+    return paths.components(nested.path)
+
+
+def _connect(name: str) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(name, uri=True, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise BadFormat(f"cannot open a catalog: {error}") from error
+    with contextlib.suppress(sqlite3.Error):
+        database.execute("PRAGMA cache_size = -16384")
+    return database

@@ -1,0 +1,83 @@
+"""Change sets: everything that one writer wants changed below one path, immutable once submitted."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from stratus.formats.entries import Entry
+from stratus.formats.hashes import Digest, ObjectId
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Create or replace the entry; a directory that is there keeps its content."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Remove:
+    """Remove what is at the path; a directory with content only if ``recursive``."""
+
+    path: bytes
+    recursive: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Name a revision (None: the one that this change set makes)."""
+
+    name: str
+    revision: int | None = None
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Untag:
+    """Forget a name."""
+
+    name: str
+
+
+Change = Put | Remove | Tag | Untag
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a publish cost its writer: plain counts."""
+
+    seconds: float = 0.0
+    new_objects: int = 0
+    present_objects: int = 0
+    plain_bytes: int = 0
+    stored_bytes: int = 0
+    uploaded_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeSet:
+    """A header and records, sorted by path components, at one path Remove before Put.
+
+    ``changes`` and ``objects`` can be iterated more than once. ``objects`` are all that the records name, new or not.
+    """
+
+    id: str
+    repository: str
+    path: bytes
+    changes: Iterable[Change]
+    objects: Iterable[ObjectId] = ()
+    base: int | None = None
+    writer: str = ""
+    message: str = ""
+    tag: str | None = None
+    expected: Mapping[bytes, Digest] = field(default_factory=dict)
+    usage: Usage = Usage()
+    warnings: tuple[str, ...] = ()
+
+
+def new_id() -> str:
+    """A fresh id of a lease and its change set: 20 characters of base32 over 100 random bits."""
+    return base64.b32encode(secrets.token_bytes(13)).decode()[:20].lower()

@@ -1,0 +1,113 @@
+"""The private records of a repository that are not about one change set: format, settings, lock, collection state.
+
+JSON objects below ``.stratus/<fqrn>/``. Those that are written with ``Match`` carry ``nonce`` (random per write) and
+``gen`` (one more per write), so that no two versions ever have the same bytes.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Literal, TypeVar
+
+import msgspec
+
+from stratus.errors import BadFormat, Unsuitable
+from stratus.formats.compression import Compression
+from stratus.formats.hashes import Algorithm
+
+FORMAT = 1
+
+
+def new_nonce() -> str:
+    """What makes the bytes of a record unlike those of any other version of it."""
+    return secrets.token_hex(8)
+
+
+class Format(msgspec.Struct, frozen=True):
+    """``format.json``: which layout the private state has, and what the store was found to be able to do."""
+
+    format: int
+    capabilities: dict[str, bool] = {}
+
+    def check(self) -> None:
+        """Raises Unsuitable for a layout that this version does not know."""
+        if self.format != FORMAT:
+            raise Unsuitable(
+                f"the repository's private state has format {self.format}, this version knows {FORMAT}",
+                hint="use the version of stratus that wrote it, or a newer one",
+            )
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """``settings.json``.
+
+    Attributes:
+        hash: of new objects.
+        compression: ``upstream`` (zlib as the stock tools deflate) or ``none``.
+        chunk_minimum, chunk_average, chunk_maximum: limits in bytes; larger files than the minimum are cut.
+        ttl: seconds that clients may go without looking for a new revision.
+        garbage_collectable: whether old revisions may be collected.
+        auto_tags: whether each publish without a tag gets one made of its time.
+        catalog_weight: rows from which on a catalog is cut in pieces; 0 leaves them as they are.
+        auto_tag_limit: how many of those are kept, the newest.
+    """
+
+    nonce: str = msgspec.field(default_factory=new_nonce)
+    gen: int = 0
+    hash: Literal["sha1", "rmd160", "shake128"] = "sha1"
+    compression: Literal["upstream", "none"] = "upstream"
+    chunk_minimum: int = 4 << 20
+    chunk_average: int = 8 << 20
+    chunk_maximum: int = 16 << 20
+    ttl: int = 240
+    garbage_collectable: bool = True
+    auto_tags: bool = True
+    auto_tag_limit: int = 50
+    catalog_weight: int = 50_000
+
+    @property
+    def algorithm(self) -> Algorithm:
+        return Algorithm(self.hash)
+
+    @property
+    def file_compression(self) -> Compression:
+        return Compression.NONE if self.compression == "none" else Compression.ZLIB
+
+
+class Lock(msgspec.Struct, frozen=True, kw_only=True):
+    """``lock``: who commits at the moment. A hint that saves work; correctness does not rest on it."""
+
+    nonce: str = msgspec.field(default_factory=new_nonce)
+    gen: int = 0
+    held: bool = False
+    owner: str = ""
+    ttl: int = 60
+    batch: tuple[str, ...] = ()
+    deaths: dict[str, int] = {}
+
+
+class Collection(msgspec.Struct, frozen=True, kw_only=True):
+    """``gc/state``: the epoch of garbage collection and its phase."""
+
+    nonce: str = msgspec.field(default_factory=new_nonce)
+    gen: int = 0
+    n: int = 0
+    phase: Literal["quiet", "sweep", "drain"] = "quiet"
+    lists: tuple[str, ...] = ()
+    worker: str = ""
+
+
+Record = TypeVar("Record", Format, Settings, Lock, Collection)
+
+
+def pack(record: msgspec.Struct) -> bytes:
+    """As JSON."""
+    return msgspec.json.encode(record)
+
+
+def parse(data: bytes, kind: type[Record]) -> Record:
+    """Raises BadFormat."""
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except msgspec.DecodeError as error:
+        raise BadFormat(f"not a {kind.__name__.lower()} record: {error}") from error

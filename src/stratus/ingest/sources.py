@@ -1,0 +1,28 @@
+"""From what a user names to a source."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from stratus.errors import BadSource
+from stratus.ingest.archives import Archive
+from stratus.ingest.contract import Source
+from stratus.ingest.directories import Directory
+
+
+def open_source(name: str | Path) -> Source:
+    """The source called ``name``: a directory, an archive, or ``-`` for an archive on standard input.
+
+    An archive is told by its content when it is read, not by its name. Raises BadSource if there is nothing.
+    """
+    if str(name) == "-":
+        return Archive(None)
+    file = Path(name)
+    try:
+        file.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadSource(
+            f"{str(name)!r} cannot be read: {reason}", hint="name a directory, an archive, or - for standard input"
+        ) from error
+    return Directory(file) if file.is_dir() else Archive(file)

@@ -1,0 +1,138 @@
+"""The head: the newest revision as writers see it, and its replacement by compare-and-swap.
+
+The order is what makes a revision whole: all objects and catalogs are stored first, then the reflog, then the manifest.
+A crash at any point leaves the revision before untouched; at worst the manifest's reflog hash is behind the reflog,
+which the next revision repairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from stratus.errors import BadFormat, Changed, Exists, NoSuchRepository, NotFound, Unknown
+from stratus.formats.catalog import Nested
+from stratus.formats.compression import Compression
+from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
+from stratus.formats.history import History
+from stratus.formats.manifest import Manifest
+from stratus.formats.reflog import RefKind, Reflog
+from stratus.repository import objects
+from stratus.repository.layout import Layout
+from stratus.stores import flows
+from stratus.stores.contract import ABSENT, Match, Version
+from stratus.stores.flows import Flow
+
+_REFLOG_ATTEMPTS = 8
+
+Verify = Callable[[bytes], Manifest]
+"""Checks the signature of a manifest's bytes. Raises Untrusted."""
+Sign = Callable[[Manifest], bytes]
+"""Gives the signed bytes of a manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The newest revision and what its replacement needs.
+
+    Attributes:
+        version: of the manifest, that is to be replaced.
+        root: the plain bytes of the root catalog.
+        history: the plain bytes of the history; None if the repository has none.
+        reflog: as it was found, with its version; None if there was none.
+    """
+
+    manifest: Manifest
+    version: Version
+    root: bytes
+    history: bytes | None
+    reflog: bytes | None
+    reflog_version: Version | None
+
+    @property
+    def at(self) -> Nested:
+        """The reference to the root catalog."""
+        return Nested(b"", self.manifest.root, len(self.root))
+
+
+def read_head(layout: Layout, verify: Verify) -> Flow[Head]:
+    """Reads the head: the manifest first, then what it names in parallel. Raises NoSuchRepository."""
+    try:
+        blob = yield from flows.get(layout.manifest)
+    except NotFound as error:
+        raise NoSuchRepository(
+            f"there is no repository {layout.fqrn} in this store",
+            hint="`stratus create` makes one; check the name and the store's URL",
+        ) from error
+    manifest = verify(blob.data)
+    root_flow = objects.get(layout, ObjectId(manifest.root, Suffix.CATALOG), manifest.root_size or None)
+    (root, history), reflog = yield from flows.both(
+        flows.both(root_flow, _history(layout, manifest)), flows.find(layout.reflog)
+    )
+    return Head(
+        manifest,
+        blob.version,
+        root,
+        history,
+        None if reflog is None else reflog.data,
+        None if reflog is None else reflog.version,
+    )
+
+
+def _history(layout: Layout, manifest: Manifest) -> Flow[bytes | None]:
+    if manifest.history is None:
+        return None
+    return (yield from objects.get(layout, ObjectId(manifest.history, Suffix.HISTORY)))
+
+
+def packed_history(history: History, algorithm: Algorithm, previous: Digest | None) -> tuple[ObjectId, bytes]:
+    """The object of a history whose predecessor is ``previous``."""
+    stored = Compression.ZLIB.pack(history.pack(previous))
+    return ObjectId(algorithm.digest(stored), Suffix.HISTORY), stored
+
+
+def log_references(layout: Layout, manifest: Manifest, reflog: bytes | None, version: Version | None) -> Flow[Digest]:
+    """Adds what the manifest names to the reflog that was read with this version, and stores it; gives its digest.
+
+    If others wrote it meanwhile, theirs is read and added to.
+    """
+    for _ in range(_REFLOG_ATTEMPTS):
+        packed = _with_references(reflog, manifest)
+        try:
+            yield from flows.put(layout.reflog, packed, ABSENT if version is None else Match(version))
+        except (Changed, Exists, Unknown):
+            found = yield from flows.find(layout.reflog)
+            if found is None or found.data != packed:
+                reflog, version = (None, None) if found is None else (found.data, found.version)
+                continue
+        return manifest.root.algorithm.digest(packed)
+    raise Changed("the reflog is rewritten by others all the time", hint="try again in a moment")
+
+
+def _with_references(data: bytes | None, manifest: Manifest) -> bytes:
+    with Reflog.create(manifest.fqrn) if data is None else Reflog.parse(data) as reflog:
+        if reflog.fqrn != manifest.fqrn:
+            raise BadFormat(f"the reflog is that of {reflog.fqrn}", hint="restore the repository's own .cvmfsreflog")
+        reflog.add(RefKind.CATALOG, manifest.root, manifest.timestamp)
+        reflog.add(RefKind.CERTIFICATE, manifest.certificate, manifest.timestamp)
+        if manifest.history is not None:
+            reflog.add(RefKind.HISTORY, manifest.history, manifest.timestamp)
+        if manifest.meta_info is not None:
+            reflog.add(RefKind.META_INFO, manifest.meta_info, manifest.timestamp)
+        return reflog.pack()
+
+
+def swap(layout: Layout, version: Version | None, signed: bytes) -> Flow[None]:
+    """Replaces the manifest of this version (None: puts the first one). Raises Changed if somebody was faster.
+
+    An answer that was lost is settled by looking: the own bytes there mean that it landed. Not there settles nothing,
+    so that counts as Changed: whoever begins again finds the own outcome if it lands later.
+    """
+    when = ABSENT if version is None else Match(version)
+    prepared = yield from flows.prepare_put(layout.manifest, signed, when)
+    try:
+        yield from flows.send(prepared)
+    except Unknown as error:
+        found = yield from flows.find(layout.manifest)
+        if found is None or found.data != signed:
+            raise Changed("the manifest may have been replaced, but not by these bytes") from error

@@ -1,0 +1,1 @@
+"""Looking after repositories: check and re-signing; later collection and replication."""

@@ -1,0 +1,67 @@
+"""Which objects need not be looked for: those that catalogs of the base name are in the store."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from stratus.catalogs.tree import CatalogTree
+from stratus.errors import StratusError
+from stratus.formats.catalog import Catalog
+from stratus.formats.hashes import Digest, ObjectId
+from stratus.repository.objects import Objects
+
+# A request for an unknown object costs more than a catalog does, and its bytes as well: with each so many of them, one
+# more catalog is read.
+_UNKNOWN_PER_CATALOG = 8
+_MOST = 500_000  # objects that are remembered; some 150 bytes each
+
+
+class KnownObjects:
+    """The objects of the base's catalogs, as far as they were read.
+
+    What the tree has loaded anyway is taken from there; the longer objects stay unknown, the more of the other catalogs
+    are read, so that the cost follows what is published, not the size of the repository.
+    """
+
+    def __init__(self, tree: CatalogTree, objects: Objects) -> None:
+        self._tree = tree
+        self._objects = objects
+        self._known: set[ObjectId] = set()
+        self._taken = 0  # catalogs of the tree
+        self._read: set[Digest] = set()
+        self._waiting = deque(tree.root.references.values())
+        self._unknown = 0
+
+    def __contains__(self, object_id: ObjectId) -> bool:
+        """Whether it is in the store for certain; asking for unknown ones makes it learn."""
+        if self._tree.loaded > self._taken:
+            for catalog in self._tree.catalogs[self._taken :]:
+                self._take(catalog)
+                self._taken += 1
+        if object_id in self._known:
+            return True
+        self._unknown += 1
+        if self._unknown % _UNKNOWN_PER_CATALOG == 0 and len(self._known) < _MOST:
+            self._learn()
+        return object_id in self._known
+
+    def add(self, object_id: ObjectId) -> None:
+        """It is in the store from now on."""
+        self._known.add(object_id)
+
+    def _learn(self) -> None:
+        while self._waiting:
+            nested = self._waiting.popleft()
+            if nested.digest in self._read:
+                continue
+            self._read.add(nested.digest)
+            try:
+                with self._objects.catalog(nested) as catalog:
+                    self._take(catalog)
+                    self._waiting.extend(catalog.nested())
+            except StratusError:
+                continue  # what cannot be read is of no help, and no harm
+            return
+
+    def _take(self, catalog: Catalog) -> None:
+        self._known.update(catalog.objects())

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stratus.errors import BadFormat
+from stratus.formats.compression import Compression
+from stratus.formats.hashes import Algorithm, Digest
+from tests import stock
+
+
+@given(st.sampled_from(Compression), st.binary(max_size=1000))
+def test_what_was_packed_is_unpacked(compression: Compression, plain: bytes) -> None:
+    stored = compression.pack(plain)
+    assert compression.unpack(stored) == plain
+    assert compression.unpack(stored, len(plain)) == plain
+
+
+def test_object_names_are_those_of_the_stock_tools(tmp_path: Path) -> None:
+    repository = stock.unpack("sample", tmp_path)
+    keys = [key for key in repository.object_keys() if key[-1] in "0123456789abcdefP"]
+    assert len(keys) > 20
+    for key in keys:
+        plain = Compression.ZLIB.unpack(repository.read(key))
+        name = Digest.parse(key.removeprefix("data/").replace("/", "").removesuffix("P"))
+        assert Algorithm.SHA1.digest(Compression.ZLIB.pack(plain)) == name
+
+
+def test_the_empty_file_has_its_well_known_name() -> None:
+    assert str(Algorithm.SHA1.digest(Compression.ZLIB.pack(b""))) == "e8ec3d88b62ebf526e4e5a4ff6162a3aa48a6b78"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [b"", b"no zlib", zlib.compress(b"abc")[:-1], zlib.compress(b"abc") + b"x", zlib.compress(b"abc")[:-1] + b"x"],
+    ids=["empty", "foreign", "cut", "tail", "checksum"],
+)
+@pytest.mark.parametrize("size", [None, 3])
+def test_a_damaged_stream_is_refused(stored: bytes, size: int | None) -> None:
+    with pytest.raises(BadFormat):
+        Compression.ZLIB.unpack(stored, size)
+
+
+@pytest.mark.parametrize("compression", Compression)
+@pytest.mark.parametrize("size", [0, 2, 4])
+def test_another_size_than_expected_is_refused(compression: Compression, size: int) -> None:
+    with pytest.raises(BadFormat):
+        compression.unpack(compression.pack(b"abc"), size)
+
+
+def test_a_known_size_bounds_what_a_stream_may_unfold_to() -> None:
+    with pytest.raises(BadFormat, match="more than the 10 bytes"):
+        Compression.ZLIB.unpack(zlib.compress(bytes(1 << 24)), 10)
+
+
+def test_unknown_compressions_are_refused() -> None:
+    assert [Compression.from_bits(bits) for bits in (0, 1)] == [Compression.ZLIB, Compression.NONE]
+    with pytest.raises(BadFormat):
+        Compression.from_bits(2)
