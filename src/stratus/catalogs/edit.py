@@ -132,12 +132,12 @@ class Editor:
             if key not in groups:
                 groups[key] = holder.next_group()
             entry = replace(entry, group=groups[key])
-        self._bench.write(holder, Row(entry))
+        (self._bench.insert if old is None else self._bench.write)(holder, Row(entry))
 
     def _put_directory(self, holder: OpenCatalog, entry: Entry, old: Row | None) -> Flow[None]:
         self._touched.add(entry.path)
         if old is None:
-            self._bench.write(holder, Row(entry, links=2))
+            self._bench.insert(holder, Row(entry, links=2))
             yield from self._count_subdirectory(paths.parent(entry.path), 1)
             return
         self._bench.write(holder, replace(old, entry=entry))

@@ -65,7 +65,7 @@ def split(bench: Workbench, parent: OpenCatalog, row: Row) -> Flow[None]:
     child = bench.create(replace(row, transition=Transition.ROOT))
     for below in list(parent.catalog.walk(path)):
         bench.erase(parent, below.entry.path)
-        bench.write(child, below)
+        bench.insert(child, below)
     for mountpoint in [known for known in parent.children if paths.contains(path, known)]:
         grandchild = yield from bench.child(parent, mountpoint)
         counters.add(parent.catalog.below, grandchild.accounted, -1)
@@ -83,7 +83,7 @@ def merge(bench: Workbench, parent: OpenCatalog, child: OpenCatalog, row: Row) -
         group = below.entry.group
         if group not in groups:
             groups[group] = parent.next_group()
-        bench.write(parent, replace(below, entry=replace(below.entry, group=groups[group])))
+        bench.insert(parent, replace(below, entry=replace(below.entry, group=groups[group])))
     counters.add(parent.catalog.below, child.catalog.below)
     for mountpoint in list(child.children):
         bench.move_reference(child, parent, mountpoint)

@@ -110,6 +110,11 @@ class Workbench:
         holder.catalog.put(row)
         holder.dirty = True
 
+    def insert(self, holder: OpenCatalog, row: Row) -> None:
+        """Writes a row where there is none."""
+        holder.catalog.insert(row)
+        holder.dirty = True
+
     def erase(self, holder: OpenCatalog, path: bytes) -> None:
         holder.catalog.delete(path)
         holder.dirty = True

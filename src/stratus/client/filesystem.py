@@ -93,10 +93,13 @@ class _Shown:
 
 @dataclass(frozen=True, slots=True)
 class _Listing:
-    """What an open directory lists; taken as a whole, so that offsets stay what they are until it is read anew."""
+    """What an open directory lists; taken as a whole, so that offsets stay what they are until it is read anew.
 
-    generation: int
-    rows: Sequence[Row]
+    Without rows until the kernel asks: it may have the whole listing in its cache.
+    """
+
+    shown: _Shown
+    rows: Sequence[Row] | None
 
 
 class _Comparison:
@@ -261,14 +264,9 @@ class ReadOnlyFileSystem:
     # -- directories -------------------------------------------------------------------------------------------------
 
     def opendir(self, node: int) -> Reply:
-        path = self._path(node)
-
-        def finish(shown: _Shown, rows: Sequence[Row]) -> bytes:
-            handle = next(self._handles)
-            self._listings[handle] = _listing(shown, rows)
-            return protocol.open_reply(handle, protocol.KEEP_CACHE | protocol.CACHE_DIR)
-
-        return self._soon(path, lambda tree: tree.rows(path), finish)
+        handle = next(self._handles)
+        self._listings[handle] = _Listing(self._shown, None)
+        return protocol.open_reply(handle, protocol.KEEP_CACHE | protocol.CACHE_DIR)
 
     def readdir(self, node: int, handle: int, offset: int, size: int, plus: bool) -> Reply:
         path = self._path(node)
@@ -277,26 +275,39 @@ class ReadOnlyFileSystem:
         except KeyError:
             raise OSError(errno.EBADF, "unknown handle") from None
 
-        def again(shown: _Shown, rows: Sequence[Row]) -> bytes:
-            self._listings[handle] = fresh = _listing(shown, rows)
-            return self._packed(path, fresh, 0, size, plus)
+        def taken(shown: _Shown, rows: Sequence[Row]) -> Sequence[Row]:
+            visible = [row for row in rows if not row.hidden]
+            self._listings[handle] = _Listing(shown, visible)
+            return visible
+
+        def packed(rows: Sequence[Row]) -> bytes:
+            with self._lock:
+                return self._packed(path, rows, listing.shown, offset & _INDEX_MASK, size, plus)
 
         # The kernel caches what is read from the start: after a change that must not be what was there before.
-        if offset == 0 and listing.generation != self._shown.generation:
-            return self._soon(path, lambda tree: tree.rows(path), again)
-        with self._lock:
-            current = listing.generation == self._shown.generation
-            return self._packed(path, listing, offset & _INDEX_MASK, size, plus, current)
+        if offset == 0 and (listing.rows is None or listing.shown is not self._shown):
+            return self._soon(
+                path,
+                lambda tree: tree.rows(path),
+                lambda shown, rows: self._packed(path, taken(shown, rows), shown, 0, size, plus),
+            )
+        if listing.rows is None:  # the kernel had the beginning in its cache
+            return Later(
+                lambda: self._counted(lambda: listing.shown.tree.rows(path)),
+                lambda rows: packed(taken(listing.shown, rows)),
+            )
+        return packed(listing.rows)
 
-    def _packed(self, path: bytes, listing: _Listing, index: int, size: int, plus: bool, current: bool = True) -> bytes:
-        """Entries from ``index`` on; those that are not ``current`` come without their attributes.
+    def _packed(self, path: bytes, rows: Sequence[Row], shown: _Shown, index: int, size: int, plus: bool) -> bytes:
+        """Entries from ``index`` on; those of a revision that is not shown any more come without their attributes.
 
         Offsets differ between generations, so that the kernel never joins pieces of two.
         """
-        generation = listing.generation << _INDEX_BITS
+        current = shown is self._shown
+        generation = shown.generation << _INDEX_BITS
         packed = bytearray()
-        for position in range(index, len(listing.rows) + 2):
-            row = listing.rows[position - 2] if position >= 2 else None
+        for position in range(index, len(rows) + 2):
+            row = rows[position - 2] if position >= 2 else None
             if row is None:
                 name, mode = (b".", b"..")[position], Kind.DIRECTORY.value
                 inode = self._directory_inode(paths.parent(path) if position else path)
@@ -406,10 +417,6 @@ class ReadOnlyFileSystem:
     def _directory_inode(self, path: bytes) -> int:
         node = self._inodes.directory(path)
         return protocol.ROOT if node is None else node.inode
-
-
-def _listing(shown: _Shown, rows: Sequence[Row]) -> _Listing:
-    return _Listing(shown.generation, [row for row in rows if not row.hidden])
 
 
 def _as_it_is(data: bytes) -> bytes:

@@ -12,6 +12,7 @@ import functools
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
@@ -44,6 +45,8 @@ _MAX_FREE_PAGES = 0.20  # upstream's limits for rewriting a catalog
 _MAX_WASTED_ROWIDS = 0.25
 # Absent in catalogs of lower schema revisions, which read as NULL.
 _YOUNG_COLUMNS = ("xattr", "mtimens")
+_UNREAD_COLUMNS = ("md5path_1", "md5path_2", "parent_1", "parent_2")  # the path says the same
+_NAME, _FLAGS = rows.COLUMNS.index("name"), rows.COLUMNS.index("flags")
 
 
 P = ParamSpec("P")
@@ -151,9 +154,10 @@ class Catalog:
             raise BadFormat(f"a catalog of schema {schema}", hint="only schemas 2.4 and 2.5 can be read")
         self.root_path = self._properties.get("root_prefix", b"")
         present = {column[1].decode() for column in self._db.execute("PRAGMA table_info(catalog)")}
-        self._select = ", ".join(
-            "NULL" if name in _YOUNG_COLUMNS and name not in present else name for name in rows.COLUMNS
-        )
+        absent = {*_UNREAD_COLUMNS, *(name for name in _YOUNG_COLUMNS if name not in present)}
+        columns = ", ".join("NULL" if name in absent else name for name in rows.COLUMNS)
+        self._select_row = f"SELECT {columns} FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
+        self._select_rows = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
         statistics = {name.decode(): value for name, value in self._db.execute("SELECT counter, value FROM statistics")}
         try:
             self.own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
@@ -225,20 +229,17 @@ class Catalog:
     @_reading
     def row(self, path: bytes) -> Row | None:
         """The row at ``path``, if this catalog has it."""
-        where = "WHERE md5path_1 = ? AND md5path_2 = ?"
-        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", paths.md5_halves(path)).fetchone()
+        found = self._db.execute(self._select_row, paths.md5_halves(path)).fetchone()
         return None if found is None else self._decode(path, found)
 
     @_reading
     def rows(self, parent: bytes) -> list[Row]:
         """The rows directly below ``parent``, sorted by name."""
-        where = "WHERE parent_1 = ? AND parent_2 = ?"
-        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", paths.md5_halves(parent))
-        position = rows.COLUMNS.index("name")
+        found = self._db.execute(self._select_rows, paths.md5_halves(parent))
         return [
-            self._decode(parent + b"/" + values[position], values)
-            for values in sorted(found, key=lambda values: values[position])
-            if values[position] or parent
+            self._decode(parent + b"/" + values[_NAME], values)
+            for values in sorted(found, key=itemgetter(_NAME))
+            if values[_NAME] or parent
         ]
 
     def walk(self, top: bytes | None = None) -> Iterator[Row]:
@@ -260,6 +261,10 @@ class Catalog:
     def put(self, row: Row) -> None:
         """Inserts the row, or replaces the one at its path."""
         self.delete(row.entry.path)
+        self.insert(row)
+
+    def insert(self, row: Row) -> None:
+        """Inserts a row where there is none."""
         name = b"" if row.entry.path == b"" else None
         casts = ", ".join("CAST(? AS TEXT)" if name in ("name", "symlink") else "?" for name in rows.COLUMNS)
         statement = f"INSERT INTO catalog ({', '.join(rows.COLUMNS)}) VALUES ({casts})"
@@ -306,16 +311,14 @@ class Catalog:
     @_reading
     def group_members(self, parent: bytes, group: int) -> list[Row]:
         """The rows below ``parent`` that are hard links of one group."""
-        where = "WHERE parent_1 = ? AND parent_2 = ? AND hardlinks >> 32 = ?"
-        found = self._db.execute(f"SELECT {self._select} FROM catalog {where}", (*paths.md5_halves(parent), group))
-        position = rows.COLUMNS.index("name")
-        return [self._decode(parent + b"/" + values[position], values) for values in found.fetchall()]
+        found = self._db.execute(f"{self._select_rows} AND hardlinks >> 32 = ?", (*paths.md5_halves(parent), group))
+        return [self._decode(parent + b"/" + values[_NAME], values) for values in found.fetchall()]
 
     def _decode(self, path: bytes, values: tuple[Any, ...]) -> Row:
         chunks: tuple[tuple[int, int, bytes], ...] = ()
-        if values[rows.COLUMNS.index("flags")] & rows.CHUNKED:
+        if values[_FLAGS] & rows.CHUNKED:
             query = "SELECT offset, size, hash FROM chunks WHERE md5path_1 = ? AND md5path_2 = ? ORDER BY offset"
-            chunks = tuple(self._db.execute(query, values[:2]))
+            chunks = tuple(self._db.execute(query, paths.md5_halves(path)))
         return rows.decode(path, values, chunks)
 
     # -- references --------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ class Compression(Enum):
     def from_bits(cls, bits: int) -> Compression:
         """The compression of a catalog row. Raises BadFormat for a number that is not known."""
         try:
-            return cls(bits)
-        except ValueError:
+            return _FROM_BITS[bits]
+        except KeyError:
             raise BadFormat(f"{bits} is not the number of a compression") from None
 
     def pack(self, plain: Buffer) -> bytes:
@@ -42,6 +42,9 @@ class Compression(Enum):
         if size is not None and len(plain) != size:
             raise BadFormat(f"an object holds {len(plain)} bytes where {size} are expected")
         return plain
+
+
+_FROM_BITS = {compression.value: compression for compression in Compression}
 
 
 def _inflate(stored: bytes, size: int | None) -> bytes:

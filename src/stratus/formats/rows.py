@@ -43,6 +43,8 @@ COLUMNS = (
 _TYPE_MASK = 0o170000
 _KINDS = {kind.value: kind for kind in Kind}
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_TRANSITIONS = {transition.value: transition for transition in Transition}
+_TRANSITION_MASK = sum(_TRANSITIONS)
 _LINKS_MASK = 0xFFFFFFFF
 _NANO = 1_000_000_000
 
@@ -111,10 +113,10 @@ def _content(flags: int, digest: bytes | None, chunks: tuple[tuple[int, int, byt
 
 
 def _transition(flags: int, path: bytes) -> Transition:
-    found = [t for t in (Transition.MOUNTPOINT, Transition.ROOT, Transition.BIND) if flags & t.value]
-    if len(found) > 1:
-        raise BadFormat(f"{paths.display(path)}: flags {flags} contradict each other", path=path)
-    return found[0] if found else Transition.NONE
+    try:
+        return _TRANSITIONS[flags & _TRANSITION_MASK]
+    except KeyError:
+        raise BadFormat(f"{paths.display(path)}: flags {flags} contradict each other", path=path) from None
 
 
 def _stored_size(entry: Entry) -> int:

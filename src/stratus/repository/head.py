@@ -20,7 +20,7 @@ from stratus.formats.reflog import RefKind, Reflog
 from stratus.repository import objects
 from stratus.repository.layout import Layout
 from stratus.stores import flows
-from stratus.stores.contract import ABSENT, Match, Version
+from stratus.stores.contract import ABSENT, Blob, Match, Version
 from stratus.stores.flows import Flow
 
 _REFLOG_ATTEMPTS = 8
@@ -67,7 +67,7 @@ def read_head(layout: Layout, verify: Verify) -> Flow[Head]:
     manifest = verify(blob.data)
     root_flow = objects.get(layout, ObjectId(manifest.root, Suffix.CATALOG), manifest.root_size or None)
     (root, history), reflog = yield from flows.both(
-        flows.both(root_flow, _history(layout, manifest)), flows.find(layout.reflog)
+        flows.both(root_flow, _history(layout, manifest)), _reflog(layout, manifest)
     )
     return Head(
         manifest,
@@ -83,6 +83,22 @@ def _history(layout: Layout, manifest: Manifest) -> Flow[bytes | None]:
     if manifest.history is None:
         return None
     return (yield from objects.get(layout, ObjectId(manifest.history, Suffix.HISTORY)))
+
+
+def _reflog(layout: Layout, manifest: Manifest) -> Flow[Blob | None]:
+    """The reflog. One that the manifest does not name, as after a crash, counts once it is read twice the same.
+
+    Nothing else tells it from one that was damaged on the way, and it is about to be written back.
+    """
+    before = None
+    for _ in range(_REFLOG_ATTEMPTS):
+        found = yield from flows.find(layout.reflog)
+        if found is None or manifest.reflog is None or found == before:
+            return found
+        if manifest.reflog.algorithm.digest(found.data) == manifest.reflog:
+            return found
+        before = found
+    raise Changed("the reflog is another one each time that it is read", hint="try again in a moment")
 
 
 def packed_history(history: History, algorithm: Algorithm, previous: Digest | None) -> tuple[ObjectId, bytes]:

@@ -25,3 +25,7 @@ class Clock:
     def now(self) -> datetime:
         date, then = self._last
         return date + timedelta(seconds=time.monotonic() - then)
+
+    def agrees_with_host(self, tolerance: timedelta) -> bool:
+        """Whether the host's clock says about the same; true as long as the store's is not known."""
+        return not self.known or abs(self.now() - datetime.now(UTC)) <= tolerance

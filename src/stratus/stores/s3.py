@@ -2,7 +2,8 @@
 
 obstore carries the objects (``data/xx/…``); everything else, and every listing, delete and conditional write of a
 pointer, is a request of our own (``s3_wire.py``): they need byte prefixes, the store's clock and their own signing
-time. Versions are ETags, compared and sent without quotes (Ceph RGW takes no others).
+time. So are objects while the host's clock is wrong. Versions are ETags, compared and sent without quotes (Ceph RGW
+takes no others).
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ from stratus.stores.s3_wire import Reply, Signed, Wire, elements
 
 T = TypeVar("T")
 
+_TOLERANCE = timedelta(minutes=5)  # S3 refuses what is signed 15 minutes off
+
 
 class S3Store:
     """A prefix of a bucket; thread-safe. Without credentials it is used anonymously."""
@@ -93,8 +96,13 @@ class S3Store:
 
     def get(self, key: str, span: tuple[int, int] | None = None) -> Blob:
         check_key(key)
-        if span is None and object_name(key) is not None:
-            return again(lambda: self._objects.get(key, self._observer))
+        if span is None:
+            return self._carry(
+                key, lambda: again(lambda: self._objects.get(key, self._observer)), lambda: self._get(key)
+            )
+        return self._get(key, span)
+
+    def _get(self, key: str, span: tuple[int, int] | None = None) -> Blob:
         headers = {}
         if span is not None:
             if span[1] <= span[0]:
@@ -167,8 +175,11 @@ class S3Store:
 
     def _has(self, key: str) -> bool:
         check_key(key)
-        if object_name(key) is not None:
-            return again(lambda: self._objects.has(key, self._observer))
+        return self._carry(
+            key, lambda: again(lambda: self._objects.has(key, self._observer)), lambda: self._is_there(key)
+        )
+
+    def _is_there(self, key: str) -> bool:
         try:
             self._empty(key)
         except NotFound:
@@ -180,8 +191,13 @@ class S3Store:
     def put(self, key: str, data: Buffer, when: Condition = ALWAYS, headers: Headers | None = None) -> Version:
         check_key(key)
         headers = headers or default_headers(key)
-        if object_name(key) is not None and not isinstance(when, Match):
-            return self._put_object(key, data, when, headers)
+        if isinstance(when, Match):
+            return self._put(key, data, when, headers)
+        return self._carry(
+            key, lambda: self._put_object(key, data, when, headers), lambda: self._put(key, data, when, headers)
+        )
+
+    def _put(self, key: str, data: Buffer, when: Condition, headers: Headers) -> Version:
         body = bytes(data)
         if isinstance(when, Always):
             reply = self._ask(lambda: self._sign_put(key, body, when, headers))
@@ -371,6 +387,23 @@ class S3Store:
             if known or not self._wire.clock.known:
                 raise
         return request()
+
+    def _carry(self, key: str, carry: Callable[[], T], own: Callable[[], T]) -> T:
+        """By obstore if it is an object; by a request of our own if it is none, or if the host's clock is wrong.
+
+        Obstore signs by the host's clock, which may be set at any moment.
+        """
+        if object_name(key) is None or not self._may_sign_by_host():
+            return own()
+        try:
+            return carry()
+        except Refused:
+            if self._may_sign_by_host():
+                raise
+            return own()
+
+    def _may_sign_by_host(self) -> bool:
+        return self._anonymous or self._wire.clock.agrees_with_host(_TOLERANCE)
 
     def _ask(self, sign: Callable[[], Signed]) -> Reply:
         return self._wire.ask(sign, self._observer)

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_STATUS = re.compile(r"status code: (\d{3})")
+_STATUS = re.compile(r"status code: (\d{3})( [A-Za-z ]+)?")
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r'message: "([^"]+)"')
 _RENEWAL = timedelta(minutes=5)  # how often credentials are asked for, since those of roles run out
 
 
@@ -127,7 +129,10 @@ class Objects:
 
     def _failure(self, verb: Verb, key: str, error: Exception) -> tuple[int, StoreError]:
         url = self._place.address(key)
-        said = str(error).partition("\n")[0]
+        request = f"{verb.upper()} {url}"
+        found = _STATUS.search(str(error))
+        code = _CODE.search(str(error))
+        answer = "".join((found[1], found[2] or "", f" {code[1]}" if code else "")) if found else ""
         match error:
             case FileNotFoundError() if "NoSuchBucket" in str(error):
                 return 404, StoreError(f"there is no bucket at {self._place.base}", hint="create the bucket first")
@@ -138,14 +143,19 @@ class Objects:
             case PermissionDeniedError() | UnauthenticatedError():
                 if self._place.credentials is None and verb in ("get", "head"):
                     return 403, NotFound(f"there is no {url}, or it is not public")
-                return 403, Refused(f"{url} may not be used: {said}")
-        found = _STATUS.search(str(error))
+                return 403, Refused(f"{request} was answered {answer or 403}")
         status = int(found[1]) if found else 0
         if status and not passes(status):
-            return status, StoreError(f"{verb} {url} failed: {said}")
-        lost = Lost(f"{verb} {url} failed: {said}")
+            return status, StoreError(f"{request} was answered {answer}")
+        lost = Lost(f"{request} was answered {answer}" if answer else f"no answer to {request}: {_reason(error)}")
         lost.sent = "kind: Connect," not in str(error)
         return status, lost
+
+
+def _reason(error: Exception) -> str:
+    """The innermost cause, as the operating system or the HTTP library names it."""
+    found = _MESSAGE.findall(str(error))
+    return found[-1] if found else str(error).partition("\n")[0].rpartition(" - ")[2]
 
 
 def _version(etag: str | None) -> Version:

@@ -73,7 +73,7 @@ class LocalS3:
             raise
 
     def _start(self, program: str) -> None:
-        ports = dict(zip(_SERVICES, _free_ports(len(_SERVICES)), strict=True))
+        ports = dict(zip(_SERVICES, free_ports(len(_SERVICES)), strict=True))
         identity = {
             "name": "admin",
             "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
@@ -131,7 +131,7 @@ class LocalS3:
         process, self._process = self._process, None
         if process is not None:
             # What nobody will read again need not be put away properly, which takes seconds.
-            _end(process, signal.SIGKILL if self._keep is None else signal.SIGTERM)
+            end_process(process, signal.SIGKILL if self._keep is None else signal.SIGTERM)
         if self._keep is None and self._directory != Path():
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -172,7 +172,7 @@ def _find_program() -> str:
     return found
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     """Ports that are free now, as are those 10,000 above; others may be faster to take one."""
     free: list[int] = []
     start = _LOWEST + int.from_bytes(os.urandom(2)) % (_HIGHEST - _LOWEST)
@@ -195,7 +195,7 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+def end_process(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
     if process.poll() is not None:
         return
     os.killpg(process.pid, how)

@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from stratus.catalogs.tree import CatalogTree
 from stratus.commit.round import Committer, Decision, Submission, commit, preview
 from stratus.costs.meter import Meter
 from stratus.costs.prices import AWS
-from stratus.errors import Exists, UsageError
+from stratus.errors import Exists, StoreError, UsageError
 from stratus.formats import paths, records
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.changes import ChangeSet, new_id
@@ -222,8 +224,13 @@ class DirectWriter:
         if decision.error is not None:
             raise decision.error
         receipt = self._receipt(change_set, decision, time.monotonic() - begun)
-        with contextlib.suppress(Exists):
+        try:
             self._store.put(self._layout.receipt(change_set.id), receipt.pack(), ABSENT)
+        except Exists:
+            pass
+        except StoreError as error:  # it is published all the same, and the root catalog says so
+            warnings = (*receipt.warnings, f"the receipt was not stored: {error}")
+            receipt = msgspec.structs.replace(receipt, warnings=warnings)
         self._receipts[change_set.id] = receipt
         return change_set.id
 
