@@ -7,6 +7,8 @@
     │   ├── BadName                 not a repository name, tag, revision or path
     │   └── NoSuchRepository        the name is not configured, or nothing is at the URL
     ├── Busy                    3   somebody else holds what is needed; later it may work
+    │   └── LeaseHeld               the path, or one that overlaps, is leased; says by whom, and until when
+    ├── LeaseLost               3   the own lease was ended: expired, broken, superseded
     ├── Untrusted               4   bytes that are not what somebody trusted signed or named
     │   ├── BadSignature            manifest or whitelist: forged, or by a key that is not listed
     │   ├── BadHash                 an object's bytes do not hash to its name
@@ -32,6 +34,7 @@ to do; the one who raises may give a better hint.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import ClassVar
 
 
@@ -88,6 +91,33 @@ class Busy(StratusError):
     code = "busy"
     exit_code = 3
     hint = "try again in a moment"
+
+
+class LeaseHeld(Busy):
+    """The path, or one that overlaps with it, is leased.
+
+    Attributes:
+        holder: the writer's name; ``host`` where it runs.
+        expires: UTC; None while a change set is being published under it.
+    """
+
+    code = "lease_held"
+
+    def __init__(
+        self, message: str, *, holder: str, host: str, expires: datetime | None, hint: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.holder = holder
+        self.host = host
+        self.expires = expires
+
+
+class LeaseLost(StratusError):
+    """The own lease was ended: it expired, was broken, or a later attempt took its place."""
+
+    code = "lease_lost"
+    exit_code = 3
+    hint = "acquire a new lease and publish again"
 
 
 class Untrusted(StratusError):

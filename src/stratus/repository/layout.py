@@ -61,5 +61,12 @@ class Layout:
     def collection(self) -> str:
         return f"{self.private}gc/state"
 
+    def lease(self, name: str) -> str:
+        """The claim of this name, or the prefix of those whose names begin so (see ``formats.path_code``)."""
+        return f"{self.private}leases/{name}"
+
+    def pathless(self, claim: str) -> str:
+        return f"{self.private}pathless/{claim}"
+
     def receipt(self, change_set: str) -> str:
         return f"{self.private}receipts/{change_set}"

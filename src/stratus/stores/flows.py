@@ -255,12 +255,13 @@ def run(flow: Flow[T], store: Store) -> T:
 
 def _answer_all(requests: tuple[Request, ...], store: Store) -> tuple[Answer, ...]:
     if len(requests) == 1:
-        return (_answer(requests[0], store),)
+        return (answer(requests[0], store),)
     with threads(min(WORKERS, len(requests))) as pool:
-        return tuple(pool.map(lambda request: _answer(request, store), requests))
+        return tuple(pool.map(lambda request: answer(request, store), requests))
 
 
-def _answer(request: Request, store: Store) -> Answer:
+def answer(request: Request, store: Store) -> Answer:
+    """Makes one request; what the store raises is an answer too."""
     try:
         return Done(_MAKE[type(request)](request, store))
     except StratusError as error:
