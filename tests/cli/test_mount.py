@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.cli.conftest import Run, command
+from tests.client.conftest import with_dead_mounts  # noqa: F401 (a fixture)
 
 
 def test_a_mount_shows_the_repository_and_follows_it(
@@ -21,6 +26,29 @@ def test_a_mount_shows_the_repository_and_follows_it(
         time.sleep(0.05)
     assert command("umount", mountpoint).returncode == 0
     assert list(mountpoint.iterdir()) == []
+
+
+@pytest.mark.usefixtures("with_dead_mounts")
+def test_what_killed_processes_left_is_removed(stratus: Run, repository: str, mountpoint: Path) -> None:
+    assert command("mount", repository, mountpoint).returncode == 0
+    pid = int(os.getxattr(mountpoint, "user.pid"))
+    os.kill(pid, signal.SIGKILL)
+    give_up = time.monotonic() + 20
+    while (failed := command("mount", repository, mountpoint)).stderr.startswith(f"stratus: {repository} is mounted"):
+        assert time.monotonic() < give_up
+    assert failed.returncode == 1
+    assert f"stratus umount {mountpoint}" in failed.stderr
+    assert command("umount", "--stale").stdout == f"{mountpoint}\n"
+    assert command("mount", repository, mountpoint).returncode == 0
+
+
+def test_umount_says_what_is_still_open(stratus: Run, repository: str, tree: Path, mountpoint: Path) -> None:
+    stratus("publish", repository, tree)
+    assert command("mount", repository, mountpoint).returncode == 0
+    with (mountpoint / "README").open() as file:
+        assert command("umount", mountpoint).stdout.startswith("something is still open in it; process ")
+        assert file.read() == "read me\n"
+    assert "--stale" in stratus("umount", code=2).err
 
 
 def test_a_mount_of_a_tag_stays(stratus: Run, repository: str, tree: Path, mountpoint: Path) -> None:

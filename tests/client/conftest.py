@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import signal
@@ -84,6 +85,14 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except FileNotFoundError:
         return False
+
+
+@pytest.fixture
+def with_dead_mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One test at a time, whatever runs in parallel: some remove all dead mounts that they find."""
+    with (tmp_path_factory.getbasetemp().parent / "dead-mounts").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture

@@ -69,6 +69,7 @@ def test_a_signal_unmounts(repository: SmallRepository, mounted: Mounted, number
     eventually(lambda: gone(mounted))
 
 
+@pytest.mark.usefixtures("with_dead_mounts")
 def test_a_killed_process_leaves_what_umount_cures(repository: SmallRepository, mounted: Mounted) -> None:
     repository.publish([repository.file(b"/f", b"1")])
     mounted.start()
@@ -85,6 +86,7 @@ def test_a_killed_process_leaves_what_umount_cures(repository: SmallRepository, 
     assert (mounted / "f").read_bytes() == b"1"
 
 
+@pytest.mark.usefixtures("with_dead_mounts")
 def test_what_killed_processes_left_is_found_and_removed(
     repository: SmallRepository, mounted: Mounted, tmp_path: Path
 ) -> None:
@@ -104,6 +106,7 @@ def test_what_killed_processes_left_is_found_and_removed(
         other.end()
 
 
+@pytest.mark.usefixtures("with_dead_mounts")
 def test_a_process_that_does_not_answer_holds_nobody_up(
     repository: SmallRepository, mounted: Mounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +143,7 @@ def test_the_usual_place_is_made_and_removed(
     assert [path.name for path in (tmp_path / "cvmfs").iterdir()] == ["other"]
 
 
+@pytest.mark.usefixtures("with_dead_mounts")
 def test_a_mount_is_found_through_links(repository: SmallRepository, mounted: Mounted, tmp_path: Path) -> None:
     repository.publish([])
     mounted.start()

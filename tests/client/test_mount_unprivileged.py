@@ -56,6 +56,7 @@ def test_mount_read_follow_unmount(mounted: Mounted, user_namespace: bool) -> No
     assert printed.splitlines() == ["one ['f']", "two ['g']", "None False []"]
 
 
+@pytest.mark.usefixtures("with_dead_mounts")
 @pytest.mark.parametrize("user_namespace", ROADS)
 def test_whatever_happens_the_mount_goes_away(mounted: Mounted, user_namespace: bool) -> None:
     script = """

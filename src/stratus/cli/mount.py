@@ -27,7 +27,9 @@ def add_parser(verbs: Verbs) -> None:
         "It follows new revisions, unless a revision, tag or date is given.",
     )
     parser.add_argument("reference", metavar="NAME|URL[@REVISION|TAG|DATE]", help="what to mount")
-    parser.add_argument("directory", metavar="DIR", type=Path, help="where")
+    parser.add_argument(
+        "directory", metavar="DIR", nargs="?", type=Path, help="where (default: /cvmfs/NAME, made if it is not there)"
+    )
     add_public_key(parser)
     parser.add_argument("--foreground", action="store_true", help="stay until it is unmounted")
     parser.add_argument(
@@ -51,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
     def open_source() -> MountSource:
         return _source(open_repository(reference.name, arguments.public_key), reference)
 
-    mount(
+    where = mount(
         open_source,
         arguments.directory,
         cache=arguments.cache or config.cache_directory(),
@@ -59,6 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
         poll=arguments.poll,
         foreground=arguments.foreground,
     )
+    if arguments.directory is None and not arguments.foreground:
+        print(where)
     return 0
 
 

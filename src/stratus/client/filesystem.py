@@ -264,6 +264,7 @@ class ReadOnlyFileSystem:
     # -- directories -------------------------------------------------------------------------------------------------
 
     def opendir(self, node: int) -> Reply:
+        self._inodes.get(node)
         handle = next(self._handles)
         self._listings[handle] = _Listing(self._shown, None)
         return protocol.open_reply(handle, protocol.KEEP_CACHE | protocol.CACHE_DIR)
