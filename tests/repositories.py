@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from stratus.formats.entries import Entry, Kind
+from stratus.formats.entries import Kind
 from stratus.formats.receipt import Receipt
 from stratus.formats.records import Settings
-from stratus.ingest.content import Packer
-from stratus.ingest.contract import NewObject, Placement, Policy
+from stratus.ingest.contract import Body, Draft, Placement, Warn
 from stratus.repository.creation import create
 from stratus.repository.repository import Repository
 from stratus.stores.contract import Store
@@ -38,15 +37,13 @@ class Files:
     files: Mapping[str, bytes | None]
     name: str = "files"
 
-    def read(self, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> Iterator[NewObject | Entry]:
-        packer = Packer(policy)
+    def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
         for name, data in self.files.items():
             path = placement.path + b"/" + name.encode()
             if data is None:
-                yield Entry(path, Kind.DIRECTORY, 0o755, 0, 0, 4096, 1)
-                continue
-            content, size = yield from packer.add([data])
-            yield Entry(path, Kind.FILE, 0o644, 0, 0, size, 1, content=content)
+                yield Draft(path, Kind.DIRECTORY, 0o755, 0, 0, 4096, 1)
+            else:
+                yield Draft(path, Kind.FILE, 0o644, 0, 0, len(data), 1, body=Body(data, len(data)))
 
 
 def new_repository(store: Store | None = None, settings: Settings = Settings()) -> Store:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from stratus.errors import Rejected
+from stratus.formats.catalog import Catalog
 from stratus.formats.changes import Change, Put, Remove
 from stratus.formats.entries import Entry, Kind
 from tests.catalogs.workshop import Workshop, directory, file, marker, symlink
@@ -235,3 +236,27 @@ def test_groups_stay_apart_when_catalogs_are_merged(workshop: Workshop) -> None:
     workshop.edit([Remove(b"/n/.cvmfscatalog")])
     assert links(workshop)[b"/a"] != links(workshop)[b"/n/a"]
     workshop.verify()
+
+
+def test_the_root_stays_the_first_row_whatever_happens(workshop: Workshop) -> None:
+    def first_row() -> bytes:
+        with workshop.open(workshop.root) as catalog:
+            (name,) = catalog._db.execute("SELECT name FROM catalog WHERE rowid = 1").fetchone()
+        return bytes(name)
+
+    workshop.edit(puts(directory(b"/a"), file(b"/f")))
+    assert first_row() == b""
+    workshop.edit(puts(directory(b"/b"), replace(directory(b""), mode=0o711)))
+    assert first_row() == b""
+    workshop.edit([Remove(b"/f"), Remove(b"/a"), Remove(b"/b")])
+    assert first_row() == b""
+
+
+def test_a_root_that_is_not_the_first_row_is_put_right(workshop: Workshop) -> None:
+    workshop.edit(puts(directory(b"/a"), file(b"/f")))
+    with workshop.open(workshop.root) as catalog:
+        catalog._db.execute("UPDATE catalog SET rowid = 99 WHERE name = ''")
+        data = catalog.pack()
+    with Catalog.parse(data) as catalog:
+        assert catalog._db.execute("SELECT rowid, name FROM catalog ORDER BY rowid").fetchall()[0] == (1, b"")
+        assert len(catalog) == 3

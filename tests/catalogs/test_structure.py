@@ -10,7 +10,7 @@ from stratus.catalogs.structure import MARKER
 from stratus.formats import paths
 from stratus.formats.changes import Change, Put, Remove
 from stratus.formats.dirtab import Dirtab
-from stratus.formats.entries import Entry, Row
+from stratus.formats.entries import Entry
 from tests.catalogs.workshop import Workshop, directory, file
 
 SMALL = Weights(most=20, least=5)
@@ -82,10 +82,9 @@ def test_without_limits_nothing_is_cut() -> None:
 
 
 def test_cuts_come_inner_ones_first() -> None:
-    tree = [directory(b"/a"), directory(b"/a/b"), *(file(b"/a/b/%d" % n) for n in range(12))]
-    tree += [file(b"/a/x%d" % n) for n in range(12)]
-    rows = [Row(entry) for entry in tree]
-    assert cuts(b"", rows, SMALL) == [b"/a/b", b"/a"]
+    assert cuts(b"", {b"": 0, b"/a": 12, b"/a/b": 12}, SMALL) == [b"/a/b", b"/a"]
+    assert cuts(b"", {b"": 12, b"/a": 6}, SMALL) == [b"/a"]
+    assert cuts(b"", {b"": 2, b"/a": 6}, SMALL) == []
 
 
 # -- the dirtab

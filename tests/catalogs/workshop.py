@@ -71,22 +71,30 @@ class Workshop:
         *,
         dirtab: Dirtab | None = None,
         weights: Weights | None = None,
+        mtime_ns: int = 77,
     ) -> Counts:
         """Applies one change set; the tree stays as it is if it is rejected."""
         self.loaded.clear()
         editor = Editor(self.open(self.root), self.root.digest, self._load, 99_000_000_000)
         try:
             counts = flows.run(editor.apply(changes, top), MemoryStore("none"))
-            self.made = Made(SHA1, 77)
+            self.made = Made(SHA1, mtime_ns)
             flows.run(editor.look_after(self.made, dirtab, weights), MemoryStore("none"))
             self.last = flows.run(editor.finish(SHA1, self.revision + 1, 99, {}), MemoryStore("none"))
         finally:
             editor.close()
         self.revision += 1
-        for stored in self.last:
-            self._files[stored.id.digest] = Compression.ZLIB.unpack(stored.stored)
+        self.keep(self.last)
         self.root = Nested(b"", self.last[-1].id.digest, self.last[-1].size)
         return counts
+
+    def keep(self, catalogs: Iterable[StoredCatalog]) -> None:
+        """Takes catalogs in, as into a store."""
+        for stored in catalogs:
+            self._files[stored.id.digest] = Compression.ZLIB.unpack(stored.stored)
+
+    def data(self, nested: Nested) -> bytes:
+        return self._files[nested.digest]
 
     def _load(self, nested: Nested) -> Flow[Catalog]:
         self.loaded.append(nested.path)

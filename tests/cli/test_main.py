@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from stratus import cli
 from stratus._version import __version__
 from stratus.cli import list as list_repositories
 from stratus.cli.main import VERBS
@@ -39,7 +41,10 @@ def test_every_verb_has_help_with_an_example(stratus: Run, verb: str) -> None:
 
 
 def test_every_verb_of_the_help_is_a_module_of_its_name() -> None:
-    assert {verb: module.__name__ for verb, module in VERBS.items()} == {verb: f"stratus.cli.{verb}" for verb in VERBS}
+    modules = {
+        module.stem for module in Path(cli.__file__).parent.glob("*.py") if "def add_parser" in module.read_text()
+    }
+    assert modules == set(VERBS)
 
 
 def test_an_error_is_one_line_and_one_hint(stratus: Run) -> None:

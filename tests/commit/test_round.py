@@ -8,15 +8,15 @@ import pytest
 from stratus.errors import Busy, Rejected, StoreError
 from stratus.formats import outcomes, records
 from stratus.formats.changes import ChangeSet, Put, Remove
-from stratus.formats.entries import Entry
 from stratus.formats.records import Collection
 from stratus.formats.reflog import Reflog
-from stratus.ingest.contract import NewObject, Placement
+from stratus.ingest.contract import Placement
 from stratus.repository.layout import Layout
 from stratus.stores.contract import Store
 from stratus.stores.memory import MemoryStore
 from stratus.testing.faults import Call, Fault, FaultyStore, Killed
 from stratus.writers.publish import remove
+from tests.ingest.reading import read
 from tests.repositories import FQRN, Files, content, new_repository, put, reader, writer
 
 LAYOUT = Layout(FQRN)
@@ -188,14 +188,13 @@ def test_objects_are_looked_for_again_when_a_sweep_began_and_ended_meanwhile() -
     slow = writer(store)
     with slow.lease(b"") as lease:
         set_collection(store, Collection(n=1))
-        items = list(Files({"x": b"content of x"}).read(slow.policy(lease), Placement(b""), print))
-        objects = [item for item in items if isinstance(item, NewObject)]
-        puts = tuple(Put(item) for item in items if isinstance(item, Entry))
-        change_set = ChangeSet(lease.id, FQRN, b"", puts, [item.id for item in objects], base=lease.base)
+        source = read(Files({"x": b"content of x"}), Placement(b""), slow.policy(lease))
+        puts = tuple(Put(entry) for entry in source.entries.values())
+        change_set = ChangeSet(lease.id, FQRN, b"", puts, tuple(source.objects), base=lease.base)
         with pytest.raises(Rejected) as caught:
             slow.submit(change_set)
         assert caught.value.reason == "objects_collected"
-        slow.upload(lease, objects)
+        slow.upload(lease).uploader(list(source.objects.values()))
         slow.submit(change_set)
     assert content(store)["x"] == b"content of x"
 

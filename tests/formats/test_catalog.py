@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratus.errors import BadFormat
+from stratus.errors import BadFormat, Rejected
 from stratus.formats import counters, paths, rows
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.compression import Compression
@@ -347,3 +347,91 @@ def test_what_is_no_catalog_is_refused(catalog: Catalog, tmp_path: Path) -> None
             Catalog.parse(broken)
     with pytest.raises(BadFormat):
         Catalog.open(tmp_path / "missing")
+
+
+# -- many rows at once -------------------------------------------------------------------------------------------------
+
+
+def test_rows_that_are_not_inserted_yet_are_there_all_the_same(catalog: Catalog) -> None:
+    catalog.insert(file(b"/a", 3))
+    assert catalog.row(b"/a") == file(b"/a", 3)
+    catalog.put(file(b"/a", 4))
+    assert catalog.delete(b"/a") == file(b"/a", 4)
+    assert catalog.row(b"/a") is None
+    catalog.insert(file(b"/b"))
+    assert [row.entry.path for row in catalog.rows(b"")] == [b"/b"]
+    assert (catalog.own["regular"], len(catalog)) == (1, 2)
+
+
+def test_a_second_row_at_one_path_is_rejected(catalog: Catalog) -> None:
+    catalog.put(file(b"/a"))
+    catalog.flush()
+    catalog.insert(file(b"/a"))
+    with pytest.raises(Rejected) as caught:
+        catalog.flush()
+    assert caught.value.reason == "duplicate"
+
+
+def test_a_changed_row_keeps_its_number(catalog: Catalog) -> None:
+    for name in (b"/a", b"/b"):
+        catalog.put(file(name))
+    before = catalog.pack()
+    with Catalog.parse(before) as again:
+        again.put(file(b"/a", 7))
+        assert again.row(b"/a") == file(b"/a", 7)
+        after = again.pack()
+    numbers = "SELECT rowid, name FROM catalog ORDER BY rowid"
+    with closing(database_of(before)) as one, closing(database_of(after)) as other:
+        assert list(one.execute(numbers)) == list(other.execute(numbers))
+
+
+@given(st.lists(strategies.rows(), max_size=8))
+def test_what_moves_to_another_catalog_takes_counts_and_chunks_with_it(found: list[Row]) -> None:
+    moved = [replace(row, entry=replace(row.entry, path=b"/top/%d" % n)) for n, row in enumerate(found)]
+    with Catalog.create(ROOT) as source, Catalog.create(MOUNTED) as target:
+        source.put(replace(MOUNTED, transition=Transition.NONE))
+        for row in moved:
+            source.put(row)
+        source.move_below(b"/top", target)
+        assert len(source) == 2
+        assert source.own == counters.zero() | {"dir": 2}
+        assert [target.row(row.entry.path) for row in moved] == moved
+        recounted = counters.zero()
+        for row in target.walk():
+            counters.tally(recounted, row)
+        assert target.own == recounted
+        assert target.delete_below(b"/top") == len(moved)
+        assert target.own == counters.zero() | {"dir": 1}
+
+
+def test_hard_link_groups_that_move_get_new_numbers(catalog: Catalog) -> None:
+    with Catalog.create(MOUNTED) as nested:
+        nested.put(Row(replace(file(b"/top/a").entry, group=2), links=2))
+        nested.put(file(b"/top/b"))
+        nested.move_below(b"/top", catalog, groups=5)
+    groups = [row.entry.group if (row := catalog.row(path)) else None for path in (b"/top/a", b"/top/b")]
+    assert groups == [7, 0]
+
+
+def test_a_group_of_one_is_none_and_others_count_their_members(catalog: Catalog) -> None:
+    for name, group in ((b"a", 1), (b"b", 1), (b"c", 2), (b"d", 3)):
+        catalog.put(Row(replace(file(b"/" + name).entry, group=group)))
+    catalog.mend_groups(b"", {1, 2})
+    found = [(row.entry.group, row.links) for row in catalog.rows(b"")]
+    assert found == [(1, 2), (1, 2), (0, 1), (3, 1)]
+
+
+def test_directories_are_listed_with_what_else_is_in_them(catalog: Catalog) -> None:
+    for path in (b"/a", b"/a/b", b"/c"):
+        catalog.put(replace(ROOT, entry=replace(ROOT.entry, path=path)))
+    catalog.put(replace(MOUNTED, transition=Transition.MOUNTPOINT))
+    catalog.put(file(b"/a/b/f"))
+    assert list(catalog.directories().items()) == [(b"", 1), (b"/a", 0), (b"/a/b", 1), (b"/c", 0)]
+
+
+def test_link_counts_are_added_to(catalog: Catalog) -> None:
+    assert catalog.add_links(b"", 3)
+    assert not catalog.add_links(b"/missing", 1)
+    found = catalog.row(b"")
+    assert found is not None
+    assert found.links == 5

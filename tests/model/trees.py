@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from stratus.formats import paths
 from stratus.formats.entries import Entry, Kind, Xattrs
-from stratus.ingest.content import Packer
-from stratus.ingest.contract import NewObject, Placement, Policy
+from stratus.ingest.contract import Body, Draft, Placement, Warn
 
 MARKER = b".cvmfscatalog"
 CHUNKS = (64, 128, 256)  # limits of the repositories that these trees go into
@@ -47,25 +46,22 @@ class Tree:
     nodes: Model
     name: str = "tree"
 
-    def read(self, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> Iterator[NewObject | Entry]:
-        packer = Packer(policy)
+    def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
         groups: dict[frozenset[bytes], int] = {}
         for path, node in self.nodes.items():
-            content, size = None, len(node.target)
-            if node.kind is Kind.FILE:
-                content, size = yield from packer.add([node.data])
-            yield Entry(
+            body = Body(node.data, len(node.data)) if node.kind is Kind.FILE else None
+            yield Draft(
                 placement.path + path,
                 node.kind,
                 node.mode,
                 *node.owner,
-                4096 if node.kind is Kind.DIRECTORY else size,
+                4096 if node.kind is Kind.DIRECTORY else len(node.target),
                 node.mtime_ns or 0,
                 target=node.target,
                 rdev=node.rdev,
                 xattrs=node.xattrs,
                 group=groups.setdefault(node.links, len(groups) + 1) if node.links else 0,
-                content=content,
+                body=body,
             )
 
 

@@ -15,13 +15,12 @@ from typing import Any
 
 from stratus.formats import paths, rows
 from stratus.formats.compression import Compression
-from stratus.formats.entries import Entry, Kind
+from stratus.formats.entries import Kind
 from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
 from stratus.formats.manifest import Manifest
 from stratus.formats.records import Settings
 from stratus.formats.reflog import RefKind, Reflog
-from stratus.ingest.content import Packer
-from stratus.ingest.contract import NewObject, Placement, Policy
+from stratus.ingest.contract import Body, Draft, Placement, Warn
 from stratus.repository.creation import create
 from stratus.repository.layout import Layout
 from stratus.stores.contract import Store
@@ -52,36 +51,33 @@ class Everything:
 
     name = "everything"
 
-    def read(self, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> Iterator[NewObject | Entry]:
-        packer = Packer(policy)
-
-        def file(path: bytes, data: bytes, **more: Any) -> Iterator[NewObject | Entry]:
-            content, size = yield from packer.add([data] if data else [])
-            yield entry(path, Kind.FILE, size=size, content=content, **more)
+    def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
+        def file(path: bytes, data: bytes, **more: Any) -> Draft:
+            return entry(path, Kind.FILE, body=Body(data, len(data)), **more)
 
         yield entry(b"/plain", Kind.DIRECTORY, size=4096)
-        yield from file(b"/plain/empty", b"")
-        yield from file(b"/plain/small", b"small\n")
-        yield from file(b"/plain/attributes", b"a", xattrs=((b"user.one", b"1"), (b"user.two", b"")))
-        yield from file(b"/plain/large", bytes(range(256)) * 64)
-        yield from file(b"/plain/first", b"linked\n", group=1)
-        yield from file(b"/plain/second", b"linked\n", group=1)
+        yield file(b"/plain/empty", b"")
+        yield file(b"/plain/small", b"small\n")
+        yield file(b"/plain/attributes", b"a", xattrs=((b"user.one", b"1"), (b"user.two", b"")))
+        yield file(b"/plain/large", bytes(range(256)) * 64)
+        yield file(b"/plain/first", b"linked\n", group=1)
+        yield file(b"/plain/second", b"linked\n", group=1)
         yield entry(b"/plain/link", Kind.SYMLINK, size=5, target=b"small")
         yield entry(b"/plain/fifo", Kind.FIFO)
         yield entry(b"/plain/device", Kind.CHARACTER, rdev=259)
         yield entry(b"/plain/none", Kind.DIRECTORY, size=4096)
         yield entry(OUTER, Kind.DIRECTORY, size=4096)
-        yield from file(OUTER + b"/.cvmfscatalog", b"")
-        yield from file(OUTER + b"/readme", b"two versions\n")
+        yield file(OUTER + b"/.cvmfscatalog", b"")
+        yield file(OUTER + b"/readme", b"two versions\n")
         yield entry(INNER, Kind.DIRECTORY, size=4096)
-        yield from file(INNER + b"/.cvmfscatalog", b"")
+        yield file(INNER + b"/.cvmfscatalog", b"")
         yield entry(INNER + b"/lib", Kind.DIRECTORY, size=4096)
-        yield from file(INNER + b"/lib/\xff\n", b"an awkward name\n")
-        yield from file(INNER + b"/lib/large", bytes(range(255, -1, -1)) * 64)
+        yield file(INNER + b"/lib/\xff\n", b"an awkward name\n")
+        yield file(INNER + b"/lib/large", bytes(range(255, -1, -1)) * 64)
 
 
-def entry(path: bytes, kind: Kind, *, size: int = 0, **more: Any) -> Entry:
-    return Entry(path, kind, 0o755, 1000, 100, size, _MTIME_NS, **more)
+def entry(path: bytes, kind: Kind, *, size: int = 0, **more: Any) -> Draft:
+    return Draft(path, kind, 0o755, 1000, 100, size, _MTIME_NS, **more)
 
 
 @dataclass(frozen=True, slots=True)

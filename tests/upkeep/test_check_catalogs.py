@@ -92,6 +92,7 @@ ROW_FAULTS: list[tuple[Code, str, str]] = [
     ("bad_transition", "/plain", row("/plain", "flags = flags | 32")),
     ("unregistered_mountpoint", "/plain/none", row("/plain/none", "flags = flags | 16384")),
     ("bad_root_row", "/", row("", "flags = 33")),
+    ("wrong_root_id", "/", row("", "rowid = 1000000")),
     ("wrong_path_hash", "/", row("", "parent_1 = 1")),
 ]
 

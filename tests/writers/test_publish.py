@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from stratus.errors import Rejected, UsageError
 from stratus.formats.entries import Entry, Kind
 from stratus.formats.receipt import Requests
 from stratus.formats.records import Settings
+from stratus.ingest.contract import Draft, Placement, Warn
 from stratus.ingest.sources import open_source
 from stratus.repository.layout import Layout
 from stratus.stores.contract import Store
@@ -109,7 +111,7 @@ def test_a_large_file_is_cut_and_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["sha1", "rmd160", "shake128"])
-@pytest.mark.parametrize("compression", ["upstream", "none"])
+@pytest.mark.parametrize("compression", ["fast", "upstream", "none"])
 def test_every_hash_and_compression_reads_back(name: str, compression: str) -> None:
     store = new_repository(settings=Settings(hash=name, compression=compression))  # type: ignore[arg-type]
     files: dict[str, bytes | None] = {"a": b"text" * 100, "empty": b"", "d/x": b"1"}
@@ -243,8 +245,8 @@ def test_a_receipt_can_be_read_later(store: Store) -> None:
 
 def test_a_publish_that_fails_in_its_source_changes_nothing(store: Store) -> None:
     class Broken(Files):
-        def read(self, policy, placement, warn):  # type: ignore[no-untyped-def]
-            yield from super().read(policy, placement, warn)
+        def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
+            yield from super().scan(placement, warn)
             raise UsageError("the source broke")
 
     before = store.get(Layout(FQRN).manifest).data
@@ -259,13 +261,13 @@ def test_a_tree_with_everything_reads_back_entry_by_entry(store: Store) -> None:
 
         def __init__(self) -> None:
             self.entries = [
-                Entry(b"/e", Kind.DIRECTORY, 0o1777, 5, 6, 4096, 1_700_000_000_123_456_789),
-                Entry(b"/e/fifo", Kind.FIFO, 0o600, 5, 6, 0, 2),
-                Entry(b"/e/socket", Kind.SOCKET, 0o600, 5, 6, 0, 2),
-                Entry(b"/e/null", Kind.CHARACTER, 0o666, 0, 0, 0, 3, rdev=os.makedev(1, 3)),
-                Entry(b"/e/disk", Kind.BLOCK, 0o660, 0, 0, 0, 3, rdev=os.makedev(259, 70000)),
-                Entry(b"/e/\xff\n\xe9", Kind.SYMLINK, 0o777, 0, 0, 7, -5, target=b"no\xffwhere"[:7]),
-                Entry(
+                Draft(b"/e", Kind.DIRECTORY, 0o1777, 5, 6, 4096, 1_700_000_000_123_456_789),
+                Draft(b"/e/fifo", Kind.FIFO, 0o600, 5, 6, 0, 2),
+                Draft(b"/e/socket", Kind.SOCKET, 0o600, 5, 6, 0, 2),
+                Draft(b"/e/null", Kind.CHARACTER, 0o666, 0, 0, 0, 3, rdev=os.makedev(1, 3)),
+                Draft(b"/e/disk", Kind.BLOCK, 0o660, 0, 0, 0, 3, rdev=os.makedev(259, 70000)),
+                Draft(b"/e/\xff\n\xe9", Kind.SYMLINK, 0o777, 0, 0, 7, -5, target=b"no\xffwhere"[:7]),
+                Draft(
                     b"/e/" + b"n" * 255,
                     Kind.DIRECTORY,
                     0o4755,
@@ -277,14 +279,15 @@ def test_a_tree_with_everything_reads_back_entry_by_entry(store: Store) -> None:
                 ),
             ]
 
-        def read(self, policy, placement, warn):  # type: ignore[no-untyped-def]
+        def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
             yield from self.entries
 
     source = Everything()
     publish(writer(store), FQRN, b"", [source], "tester")
     with reader(store).at() as revision:
         found = {known.path: known for known in revision.walk()}
-    assert found == {known.path: replace(known, size=len(known.target) or known.size) for known in source.entries}
+    expected = [draft.entry() for draft in source.entries]
+    assert found == {known.path: replace(known, size=len(known.target) or known.size) for known in expected}
 
 
 # -- forecasts

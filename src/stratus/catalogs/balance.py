@@ -7,12 +7,11 @@ unless no child has the least weight for that. Source: ``cvmfs/catalog_balancer_
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
 from stratus.formats import paths
-from stratus.formats.entries import Kind, Row, Transition
 
 AUTOMATIC_MARKER = b".cvmfsautocatalog"
 
@@ -30,28 +29,20 @@ class Weights:
         return cls(most, max(2, min(1_000, most // 10)))
 
 
-def cuts(top: bytes, rows: Iterable[Row], weights: Weights) -> list[bytes]:
+def cuts(top: bytes, directories: Mapping[bytes, int], weights: Weights) -> list[bytes]:
     """The directories below ``top`` that shall be catalogs of their own, inner ones before outer ones.
 
-    ``rows`` are all of one catalog.
+    ``directories`` are all of one catalog, ``top`` and parents first, each with the number of rows right in it that
+    are no directories of this catalog.
     """
-    weight: dict[bytes, int] = {}
     children: dict[bytes, list[bytes]] = {}
-    order = []
-    for row in rows:
-        path = row.entry.path
-        if path == top:
-            continue
-        parent = paths.parent(path)
-        if row.entry.kind is Kind.DIRECTORY and row.transition is Transition.NONE:
-            order.append(path)
-            children.setdefault(parent, []).append(path)
-            weight[path] = weight.get(path, 0) + 1
-        else:
-            weight[parent] = weight.get(parent, 0) + 1
+    for path in directories:
+        if path != top:
+            children.setdefault(paths.parent(path), []).append(path)
+    weight: dict[bytes, int] = {}
     found = []
-    for directory in [*sorted(order, key=lambda path: -path.count(b"/")), top]:
-        own = weight.get(directory, 0) + (directory == top)
+    for directory in sorted(directories, key=_depth, reverse=True):
+        own = 1 + directories[directory]
         below = sorted(children.get(directory, []), key=lambda path: (weight[path], path))
         own += sum(weight[child] for child in below)
         while own > weights.most // 2 and below and weight[below[-1]] >= weights.least:
@@ -60,3 +51,7 @@ def cuts(top: bytes, rows: Iterable[Row], weights: Weights) -> list[bytes]:
             own -= weight[heaviest] - 1
         weight[directory] = own
     return found
+
+
+def _depth(path: bytes) -> int:
+    return path.count(b"/") if path else -1

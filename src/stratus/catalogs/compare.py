@@ -6,11 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from stratus.catalogs.tree import CatalogTree
-from stratus.catalogs.workbench import LoadCatalog
 from stratus.formats import paths
-from stratus.formats.catalog import Catalog
 from stratus.formats.entries import Entry, Kind, Row, Transition
-from stratus.stores.flows import Flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +27,7 @@ def diff(old: CatalogTree, new: CatalogTree, path: bytes = b"") -> Iterator[Diff
     after = {row.entry.path: row for row in _listed(new, path)}
     for child in sorted(before.keys() | after.keys()):
         one, other = before.get(child), after.get(child)
-        if one is None or other is None or _comparable(one) != _comparable(other):
+        if one is None or other is None or comparable(one) != comparable(other):
             yield Difference(child, one.entry if one else None, other.entry if other else None)
         directories = [row is not None and row.entry.kind is Kind.DIRECTORY for row in (one, other)]
         if all(directories):
@@ -64,43 +61,8 @@ def _same_catalog(old: CatalogTree, new: CatalogTree, path: bytes) -> bool:
     return one is not None and other is not None and one.digest == other.digest
 
 
-def _comparable(row: Row) -> Entry:
+def comparable(row: Row) -> Entry:
+    """What of a row counts as a difference."""
     # Numbers of hard-link groups are a catalog's own affair; that an entry has links, and its size as a directory, too.
     entry = row.entry
     return replace(entry, group=0, size=0 if entry.kind is Kind.DIRECTORY else entry.size)
-
-
-def same_below(path: bytes, old: Catalog, new: Catalog, load: LoadCatalog) -> Flow[bool]:
-    """Whether two trees, given by their root catalogs, are the same below ``path``; equal catalogs are not opened.
-
-    Another structure of catalogs counts as a difference.
-    """
-    one = yield from _holder(path, old, load)
-    other = yield from _holder(path, new, load)
-    return (yield from _same(path, one, other, load))
-
-
-def _holder(path: bytes, catalog: Catalog, load: LoadCatalog) -> Flow[Catalog]:
-    while True:
-        inner = [nested for nested in catalog.nested() if paths.contains(nested.path, path)]
-        if not inner:
-            return catalog
-        catalog = yield from load(inner[0])
-
-
-def _same(path: bytes, old: Catalog, new: Catalog, load: LoadCatalog) -> Flow[bool]:
-    if [_comparable(row) for row in old.walk(path)] != [_comparable(row) for row in new.walk(path)]:
-        return False
-    before, after = (
-        [nested for nested in catalog.nested() if paths.contains(path, nested.path)] for catalog in (old, new)
-    )
-    if [nested.path for nested in before] != [nested.path for nested in after]:
-        return False
-    for one, other in zip(before, after, strict=True):
-        if one.path == path or one.digest == other.digest:
-            continue
-        inner_old = yield from load(one)
-        inner_new = yield from load(other)
-        if not (yield from _same(one.path, inner_old, inner_new, load)):
-            return False
-    return True

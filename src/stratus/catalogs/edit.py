@@ -9,24 +9,32 @@ An ``Editor`` that raised Rejected has half of a change set in it: drop it and b
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from stratus.catalogs.balance import Weights
-from stratus.catalogs.structure import MARKER, Made, balance, follow_dirtab, follow_markers, follow_whole_dirtab
+from stratus.catalogs.structure import (
+    MARKER,
+    Made,
+    balance,
+    check_marker,
+    follow_dirtab,
+    follow_markers,
+    follow_whole_dirtab,
+    implied,
+)
 from stratus.catalogs.workbench import LoadCatalog, OpenCatalog, StoredCatalog, Workbench
 from stratus.errors import Rejected
 from stratus.formats import counters, dirtab, paths
-from stratus.formats.catalog import Catalog
-from stratus.formats.changes import Change, Put, Remove
+from stratus.formats.catalog import Catalog, Nested
+from stratus.formats.changes import Attach, Change, Put, Remove
 from stratus.formats.dirtab import Dirtab
 from stratus.formats.entries import Entry, Kind, Row, Transition
 from stratus.formats.hashes import Algorithm, Digest
 from stratus.stores.flows import Flow
 
 VIRTUAL = b"/.cvmfs"  # snapshots that some stock repositories show; nobody's to change
-_DIRECTORY_SIZE = 4096
-_IMPLIED_MODE = 0o755
 
 
 @dataclass(slots=True)
@@ -45,10 +53,12 @@ class Editor:
         """Takes over ``root``, whose stored digest is ``digest``; ``mtime_ns`` is that of implied directories."""
         self._bench = Workbench(root, digest, load)
         self._mtime_ns = mtime_ns
-        self._directories: set[bytes] = set()  # known to exist
+        self._directories: set[bytes] = set()  # known to exist; with each its ancestors
+        self._new: set[bytes] = set()  # those that the present change set made: nothing else was ever in them
+        self._links: Counter[bytes] = Counter()  # what is still to be added to link counts of directories
         self._touched: set[bytes] = set()  # directories that were put, or in which something changed
         self._touched_markers: set[bytes] = set()
-        self._broken_groups: set[tuple[bytes, int]] = set()  # directory, group
+        self._broken_groups: dict[bytes, set[int]] = {}  # by directory
         self.dirtab_changed = False
 
     # -- applying ----------------------------------------------------------------------------------------------------
@@ -58,24 +68,33 @@ class Editor:
         counts = Counts()
         groups: dict[tuple[bytes, int], int] = {}
         owner: tuple[int, int] | None = None
+        self._new.clear()
         for change in changes:
-            if not isinstance(change, Put | Remove):
+            if not isinstance(change, Put | Remove | Attach):
                 continue
-            path = change.entry.path if isinstance(change, Put) else change.path
+            path = change.path if isinstance(change, Remove) else change.entry.path
+            directory = paths.parent(path)
             self._check_path(path, top)
-            self._touched.add(paths.parent(path))
+            self._touched.add(directory)
             if path == dirtab.PATH:
                 self.dirtab_changed = True
             if isinstance(change, Remove):
                 yield from self._remove(change, counts)
                 continue
+            entry = change.entry
             if path == top:
-                owner = change.entry.uid, change.entry.gid
-            yield from self._imply(paths.parent(path), owner or (change.entry.uid, change.entry.gid), counts)
-            yield from self._put(change.entry, groups, counts)
+                owner = entry.uid, entry.gid
+            if directory not in self._directories:
+                yield from self._imply(directory, owner or (entry.uid, entry.gid), counts)
+            if isinstance(change, Attach):
+                yield from self._attach(change, counts)
+            else:
+                yield from self._put(entry, directory, groups, counts)
         for (directory, _), group in groups.items():
-            self._broken_groups.add((directory, group))
+            self._broken_groups.setdefault(directory, set()).add(group)
+        yield from self._write_links()
         yield from self._mend_groups()
+        self._bench.flush()
         return counts
 
     def _check_path(self, path: bytes, top: bytes) -> None:
@@ -94,8 +113,8 @@ class Editor:
         holder = yield from self._bench.holder(directory)
         row = holder.catalog.row(directory)
         if row is None:
-            entry = Entry(directory, Kind.DIRECTORY, _IMPLIED_MODE, *owner, _DIRECTORY_SIZE, self._mtime_ns)
-            yield from self._put(entry, {}, counts)
+            entry = implied(directory, owner, self._mtime_ns)
+            yield from self._put(entry, paths.parent(directory), {}, counts)
         elif row.entry.kind is not Kind.DIRECTORY:
             raise Rejected(
                 f"{paths.display(directory)} is not a directory",
@@ -105,11 +124,10 @@ class Editor:
             )
         self._directories.add(directory)
 
-    def _put(self, entry: Entry, groups: dict[tuple[bytes, int], int], counts: Counts) -> Flow[None]:
+    def _put(self, entry: Entry, directory: bytes, groups: dict[tuple[bytes, int], int], counts: Counts) -> Flow[None]:
         path = entry.path
-        directory = paths.parent(path)
-        holder = yield from self._bench.holder(path)
-        old = holder.catalog.row(path)
+        holder = yield from self._bench.inside(directory)
+        old = None if directory in self._new and path not in self._new else holder.catalog.row(path)
         if old is None:
             counts.added += 1
         elif old.entry.kind is not entry.kind:
@@ -121,64 +139,78 @@ class Editor:
             )
         else:
             counts.changed += 1
-        self._note_marker(entry)
+        if path.endswith(MARKER) and paths.name(path) == MARKER:
+            check_marker(entry)
+            self._touched_markers.add(directory)
         if entry.kind is Kind.DIRECTORY:
             yield from self._put_directory(holder, entry, old)
             return
         if old is not None and old.entry.group:
-            self._broken_groups.add((directory, old.entry.group))
+            self._broken_groups.setdefault(directory, set()).add(old.entry.group)
         if entry.group:
             key = (directory, entry.group)
             if key not in groups:
                 groups[key] = holder.next_group()
             entry = replace(entry, group=groups[key])
-        (self._bench.insert if old is None else self._bench.write)(holder, Row(entry))
+        if old is None:
+            self._bench.insert(holder, Row(entry))
+        else:
+            self._bench.replace(holder, old, Row(entry))
 
     def _put_directory(self, holder: OpenCatalog, entry: Entry, old: Row | None) -> Flow[None]:
-        self._touched.add(entry.path)
+        path = entry.path
+        self._touched.add(path)
         if old is None:
             self._bench.insert(holder, Row(entry, links=2))
-            yield from self._count_subdirectory(paths.parent(entry.path), 1)
+            self._links[paths.parent(path)] += 1
+            self._directories.add(path)
+            self._new.add(path)
             return
-        self._bench.write(holder, replace(old, entry=entry))
+        self._bench.replace(holder, old, replace(old, entry=entry))
         if old.transition is Transition.MOUNTPOINT:
-            child = yield from self._bench.inside(entry.path)
+            child = yield from self._bench.inside(path)
             self._bench.write(child, replace(old, entry=entry, transition=Transition.ROOT))
 
-    def _note_marker(self, entry: Entry) -> None:
-        if paths.name(entry.path) != MARKER:
-            return
-        directory = paths.parent(entry.path)
-        if entry.kind is not Kind.FILE or not directory:
-            where = "the root of a repository" if not directory else paths.display(directory)
-            what = "a marker" if entry.kind is Kind.FILE else f"a {entry.kind.name.lower()} named {MARKER.decode()}"
+    def _attach(self, change: Attach, counts: Counts) -> Flow[None]:
+        entry = change.entry
+        path = entry.path
+        if not path or entry.kind is not Kind.DIRECTORY or change.counters.keys() != set(counters.NAMES):
+            raise Rejected(f"{paths.display(path)} cannot be attached", reason="bad_attach", path=path)
+        holder = yield from self._bench.holder(path)
+        if holder.catalog.row(path) is not None:
             raise Rejected(
-                f"{where} cannot have {what}",
-                reason="bad_marker",
-                hint=f"{MARKER.decode()} is a regular file in a directory that shall be a nested catalog",
-                path=entry.path,
+                f"{paths.display(path)} is there already", reason="exists", hint="remove it first", path=path
             )
-        self._touched_markers.add(directory)
+        row = Row(entry, change.links, Transition.MOUNTPOINT)
+        self._bench.attach(holder, row, Nested(path, change.catalog, change.size), change.counters)
+        self._links[paths.parent(path)] += 1
+        self._directories.add(path)
+        counts.added += _entries(change.counters)
 
     def _remove(self, change: Remove, counts: Counts) -> Flow[None]:
         path = change.path
         if not path:
-            raise Rejected("the root of a repository cannot be removed", reason="bad_path", path=path)
+            hint = "`stratus destroy` removes a whole repository"
+            raise Rejected("the root of a repository cannot be removed", reason="bad_path", hint=hint, path=path)
         holder = yield from self._bench.holder(path)
         row = holder.catalog.row(path)
         if row is None:
-            raise Rejected(f"there is no {paths.display(path)}", reason="not_found", path=path)
+            hint = "`stratus ls` shows what there is"
+            raise Rejected(f"there is no {paths.display(path)}", reason="not_found", hint=hint, path=path)
         if row.entry.kind is Kind.DIRECTORY:
             content = yield from self._bench.inside(path)
             if not change.recursive and content.catalog.rows(path):
                 raise Rejected(
                     f"{paths.display(path)} is not empty", reason="not_empty", hint="remove it recursively", path=path
                 )
+            yield from self._write_links()  # of what is below, before it is gone
             yield from self._remove_below(holder, row, counts)
-            yield from self._count_subdirectory(paths.parent(path), -1)
-            self._directories = {known for known in self._directories if not paths.contains(path, known)}
+            self._links[paths.parent(path)] -= 1
+            if path in self._directories:
+                self._directories = {known for known in self._directories if not paths.contains(path, known)}
+                self._new &= self._directories
         elif row.entry.group:
-            self._broken_groups.add((paths.parent(path), row.entry.group))
+            self._broken_groups.setdefault(paths.parent(path), set()).add(row.entry.group)
         if paths.name(path) == MARKER:
             self._touched_markers.add(paths.parent(path))
         self._bench.erase(holder, path)
@@ -188,38 +220,25 @@ class Editor:
         """Empties the directory; nested catalogs in it are dropped whole, only their counters are looked at."""
         path = row.entry.path
         if row.transition is Transition.NONE:
-            for below in list(holder.catalog.walk(path)):
-                self._bench.erase(holder, below.entry.path)
-                counts.removed += 1
+            counts.removed += self._bench.erase_below(holder, path)
         for mountpoint in [known for known in holder.children if paths.contains(path, known)]:
-            child = yield from self._bench.inside(mountpoint)
-            total = counters.total(child.catalog.own, child.catalog.below)
-            entries = sum(total[name] for name in ("regular", "symlink", "special", "dir"))
-            # Each nested catalog's root counts twice, in its own rows and as the parent's mountpoint.
-            counts.removed += entries - 1 - total["nested"]
+            child = yield from self._bench.child(holder, mountpoint)
+            counts.removed += _entries(counters.total(child.catalog.own, child.catalog.below)) - 1
             self._bench.drop(holder, mountpoint)
 
-    def _count_subdirectory(self, directory: bytes, change: int) -> Flow[None]:
-        """A directory got one more sub directory, or one less: its link count changes, in both rows of a transition."""
-        inside = yield from self._bench.inside(directory)
-        row = self._bench.required(inside, directory)
-        self._bench.write(inside, replace(row, links=row.links + change))
-        if row.transition is Transition.ROOT:
-            parent = yield from self._bench.holder(directory)
-            row = self._bench.required(parent, directory)
-            self._bench.write(parent, replace(row, links=row.links + change))
+    def _write_links(self) -> Flow[None]:
+        """Directories that got more sub directories, or fewer, have another link count."""
+        links, self._links = self._links, Counter()
+        for directory, change in links.items():
+            if change:
+                yield from self._bench.add_links(directory, change)
 
     def _mend_groups(self) -> Flow[None]:
-        """Makes link counts of hard-link groups true again; a group of one is no group."""
-        for directory, group in sorted(self._broken_groups):
+        """Makes link counts of hard-link groups true again."""
+        for directory, groups in self._broken_groups.items():
             holder = yield from self._bench.inside(directory)
-            members = holder.catalog.group_members(directory, group)
-            for row in members:
-                entry = row.entry if len(members) > 1 else replace(row.entry, group=0)
-                self._bench.write(holder, replace(row, entry=entry, links=len(members)))
+            holder.catalog.mend_groups(directory, groups)
         self._broken_groups.clear()
-
-    # -- catalogs ----------------------------------------------------------------------------------------------------
 
     # -- the result --------------------------------------------------------------------------------------------------
 
@@ -256,3 +275,8 @@ class Editor:
 
     def close(self) -> None:
         self._bench.close()
+
+
+def _entries(counts: Mapping[str, int]) -> int:
+    """How many entries there are in a sub tree with these counters; each nested catalog's root has two rows."""
+    return counters.rows_of(counts) - counts["nested"]

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER, Weights, cuts
 from stratus.catalogs.workbench import OpenCatalog, Workbench
+from stratus.errors import Rejected
 from stratus.formats import counters, paths
 from stratus.formats.compression import Compression
 from stratus.formats.dirtab import Dirtab
@@ -43,6 +44,33 @@ class Made:
         return ObjectId(self.algorithm.digest(EMPTY))
 
 
+def check_marker(entry: Entry) -> None:
+    """Raises Rejected if the entry, which is named like a marker, cannot be one."""
+    directory = paths.parent(entry.path)
+    if entry.kind is Kind.FILE and directory:
+        return
+    where = "the root of a repository" if not directory else paths.display(directory)
+    what = "a marker" if entry.kind is Kind.FILE else f"a {entry.kind.name.lower()} named {MARKER.decode()}"
+    raise Rejected(
+        f"{where} cannot have {what}",
+        reason="bad_marker",
+        hint=f"{MARKER.decode()} is a regular file in a directory that shall be a nested catalog",
+        path=entry.path,
+    )
+
+
+def implied(directory: bytes, owner: tuple[int, int], mtime_ns: int) -> Entry:
+    """A directory that must be there because something is in it."""
+    return Entry(directory, Kind.DIRECTORY, 0o755, *owner, 4096, mtime_ns)
+
+
+def marker(directory: Entry, name: bytes, made: Made) -> Entry:
+    """The file of that name that makes a directory a nested catalog."""
+    content = Content(made.algorithm, made.empty.digest)
+    path = directory.path + b"/" + name
+    return Entry(path, Kind.FILE, 0o644, directory.uid, directory.gid, 0, made.mtime_ns, content=content)
+
+
 def follow_markers(bench: Workbench, directories: Iterable[bytes]) -> Flow[None]:
     """Splits and merges where markers came or went: the deepest first, so that rows move once."""
     for directory in sorted(directories, key=lambda path: (-path.count(b"/"), path)):
@@ -63,9 +91,7 @@ def split(bench: Workbench, parent: OpenCatalog, row: Row) -> Flow[None]:
     """Moves what is below a directory into a nested catalog of its own."""
     path = row.entry.path
     child = bench.create(replace(row, transition=Transition.ROOT))
-    for below in list(parent.catalog.walk(path)):
-        bench.erase(parent, below.entry.path)
-        bench.insert(child, below)
+    parent.catalog.move_below(path, child.catalog)
     for mountpoint in [known for known in parent.children if paths.contains(path, known)]:
         grandchild = yield from bench.child(parent, mountpoint)
         counters.add(parent.catalog.below, grandchild.accounted, -1)
@@ -78,12 +104,7 @@ def split(bench: Workbench, parent: OpenCatalog, row: Row) -> Flow[None]:
 def merge(bench: Workbench, parent: OpenCatalog, child: OpenCatalog, row: Row) -> None:
     """Moves what is in a nested catalog back into its parent, whose row of it is ``row``."""
     path = row.entry.path
-    groups: dict[int, int] = {0: 0}
-    for below in list(child.catalog.walk(path)):
-        group = below.entry.group
-        if group not in groups:
-            groups[group] = parent.next_group()
-        bench.insert(parent, replace(below, entry=replace(below.entry, group=groups[group])))
+    child.catalog.move_below(path, parent.catalog, parent.reserve_groups(child.reserve_groups(0)))
     counters.add(parent.catalog.below, child.catalog.below)
     for mountpoint in list(child.children):
         bench.move_reference(child, parent, mountpoint)
@@ -130,20 +151,23 @@ def balance(bench: Workbench, weights: Weights, made: Made) -> Flow[None]:
     for path, this in list(bench.open.items()):
         if not this.dirty or _rows(this) <= weights.most:
             continue
-        directories = cuts(path, this.catalog.walk(), weights)
+        directories = cuts(path, this.catalog.directories(), weights)
         for directory in directories:
             yield from _mark(bench, directory, made, MARKER, AUTOMATIC_MARKER)
             yield from split(bench, this, bench.required(this, directory))
         for top in (path, *directories):
             rows = _rows(bench.open[top])
             if rows > weights.most:
-                made.warnings.append(
-                    f"the catalog of {paths.display(top)} has {rows} rows: no directory in it can be cut off"
-                )
+                made.warnings.append(too_large(top, rows))
+
+
+def too_large(top: bytes, rows: int) -> str:
+    """The warning for a catalog that stays larger than it should be."""
+    return f"the catalog of {paths.display(top)} has {rows} rows: no directory in it can be cut off"
 
 
 def _rows(this: OpenCatalog) -> int:
-    return sum(this.catalog.own[name] for name in ("regular", "symlink", "special", "dir"))
+    return counters.rows_of(this.catalog.own)
 
 
 def _mark(bench: Workbench, directory: bytes, made: Made, *names: bytes) -> Flow[None]:
@@ -155,10 +179,6 @@ def _mark(bench: Workbench, directory: bytes, made: Made, *names: bytes) -> Flow
     inside = yield from bench.inside(directory)
     for name in names:
         if inside.catalog.row(directory + b"/" + name) is None:
-            owner = row.entry
-            content = Content(made.algorithm, made.empty.digest)
-            entry = Entry(
-                directory + b"/" + name, Kind.FILE, 0o644, owner.uid, owner.gid, 0, made.mtime_ns, content=content
-            )
+            entry = marker(row.entry, name, made)
             bench.write(inside, Row(entry))
             made.markers.add(directory)

@@ -5,19 +5,19 @@ Knows how references, counters and predecessors of catalogs hang together; nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from stratus.errors import Rejected
 from stratus.formats import counters, paths
 from stratus.formats.catalog import Catalog, Nested
-from stratus.formats.compression import Compression
+from stratus.formats.compression import deflate_fast
 from stratus.formats.counters import Counters
 from stratus.formats.entries import Row
 from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
 from stratus.stores.flows import Flow
 
-_NO_CATALOG = "0" * 40  # the predecessor of a brand-new nested catalog, whatever the algorithm
+NO_CATALOG = "0" * 40  # the predecessor of a brand-new nested catalog, whatever the algorithm
 
 LoadCatalog = Callable[[Nested], Flow[Catalog]]
 
@@ -51,10 +51,14 @@ class OpenCatalog:
 
     def next_group(self) -> int:
         """A number for a new hard-link group, never given before."""
+        return self.reserve_groups(1) + 1
+
+    def reserve_groups(self, count: int) -> int:
+        """Room for that many hard-link groups: their numbers follow the one that this gives."""
         if self.last_group < 0:
             self.last_group = self.catalog.last_group()
-        self.last_group += 1
-        return self.last_group
+        self.last_group += count
+        return self.last_group - count
 
 
 class Workbench:
@@ -64,6 +68,7 @@ class Workbench:
         """Takes over ``root``, whose stored digest is ``digest``."""
         self._load = load
         self.open = {b"": _opened(root.upgraded(), digest)}
+        self._last: tuple[bytes, OpenCatalog] | None = None  # what ``inside`` found last
 
     def close(self) -> None:
         for this in self.open.values():
@@ -73,10 +78,12 @@ class Workbench:
 
     def holder(self, path: bytes) -> Flow[OpenCatalog]:
         """The catalog with the row at ``path``; of a mountpoint that is the parent."""
-        return (yield from self.inside(paths.parent(path)))
+        return self.inside(paths.parent(path))
 
     def inside(self, directory: bytes) -> Flow[OpenCatalog]:
         """The catalog with the rows below ``directory``."""
+        if self._last is not None and self._last[0] == directory:
+            return self._last[1]
         current = self.open[b""]
         end = 0
         while end < len(directory):
@@ -84,6 +91,7 @@ class Workbench:
             end = len(directory) if end < 0 else end
             if directory[:end] in current.children:
                 current = yield from self.child(current, directory[:end])
+        self._last = directory, current
         return current
 
     def child(self, parent: OpenCatalog, path: bytes) -> Flow[OpenCatalog]:
@@ -98,16 +106,32 @@ class Workbench:
     def required(self, holder: OpenCatalog, path: bytes) -> Row:
         row = holder.catalog.row(path)
         if row is None:
-            raise Rejected(
-                f"the catalogs do not agree about {paths.display(path)}",
-                reason="damaged",
-                hint="look at the repository with `stratus check`",
-                path=path,
-            )
+            raise _damaged(path)
         return row
+
+    def add_links(self, directory: bytes, change: int) -> Flow[None]:
+        """Adds to the link count of a directory, in both rows of a transition."""
+        inside = yield from self.inside(directory)
+        holders = [inside]
+        if directory and inside.catalog.root_path == directory:
+            holders.append((yield from self.holder(directory)))
+        for holder in holders:
+            if not holder.catalog.add_links(directory, change):
+                raise _damaged(directory)
+            holder.dirty = True
+
+    def flush(self) -> None:
+        """Inserts all rows that wait for it. Raises Rejected where one cannot be written."""
+        for this in self.open.values():
+            this.catalog.flush()
 
     def write(self, holder: OpenCatalog, row: Row) -> None:
         holder.catalog.put(row)
+        holder.dirty = True
+
+    def replace(self, holder: OpenCatalog, old: Row, row: Row) -> None:
+        """Writes a row in the place of another one."""
+        holder.catalog.replace(old, row)
         holder.dirty = True
 
     def insert(self, holder: OpenCatalog, row: Row) -> None:
@@ -119,12 +143,26 @@ class Workbench:
         holder.catalog.delete(path)
         holder.dirty = True
 
+    def erase_below(self, holder: OpenCatalog, top: bytes) -> int:
+        """Erases all rows below ``top`` that are in this catalog; says how many there were."""
+        holder.dirty = True
+        return holder.catalog.delete_below(top)
+
     # -- references --------------------------------------------------------------------------------------------------
 
     def create(self, root: Row) -> OpenCatalog:
         """A new nested catalog with this row as its root, which its parent does not know yet."""
+        self._last = None
         child = self.open[root.entry.path] = OpenCatalog(Catalog.create(root), None, {}, counters.zero(), dirty=True)
         return child
+
+    def attach(self, parent: OpenCatalog, row: Row, nested: Nested, counts: Mapping[str, int]) -> None:
+        """A stored catalog hangs at ``row`` from now on; ``counts`` are its counters and those of all below."""
+        self._last = None
+        self.insert(parent, row)
+        parent.catalog.set_nested(nested)
+        parent.children[nested.path] = nested
+        counters.add(parent.catalog.below, counts)
 
     def drop(self, parent: OpenCatalog, path: bytes) -> None:
         """The nested catalog at ``path``, which must be open, and all below it are no part of the tree any more."""
@@ -134,6 +172,7 @@ class Workbench:
 
     def dissolve(self, parent: OpenCatalog, path: bytes) -> None:
         """The nested catalog at ``path``, which must be open, is none any more; what it had is the caller's affair."""
+        self._last = None
         this = self.open.pop(path)
         counters.add(parent.catalog.below, this.accounted, -1)
         parent.catalog.remove_nested(path)
@@ -143,6 +182,7 @@ class Workbench:
 
     def move_reference(self, source: OpenCatalog, target: OpenCatalog, path: bytes) -> None:
         """A nested catalog hangs below another parent from now on; its counters are the caller's affair."""
+        self._last = None
         nested = source.children.pop(path)
         source.catalog.remove_nested(path)
         target.children[path] = nested
@@ -161,7 +201,7 @@ class Workbench:
                 continue
             if path:
                 this.catalog.set_property("revision", this.catalog.revision + 1)
-            this.catalog.set_property("previous_revision", _NO_CATALOG if this.digest is None else str(this.digest))
+            this.catalog.set_property("previous_revision", NO_CATALOG if this.digest is None else str(this.digest))
             this.catalog.set_property("last_modified", timestamp)
             packed = store_catalog(path, this.catalog, algorithm)
             stored.append(packed)
@@ -179,8 +219,17 @@ def _opened(catalog: Catalog, digest: Digest) -> OpenCatalog:
     return OpenCatalog(catalog, digest, {nested.path: nested for nested in catalog.nested()}, accounted)
 
 
+def _damaged(path: bytes) -> Rejected:
+    return Rejected(
+        f"the catalogs do not agree about {paths.display(path)}",
+        reason="damaged",
+        hint="look at the repository with `stratus check`",
+        path=path,
+    )
+
+
 def store_catalog(path: bytes, catalog: Catalog, algorithm: Algorithm) -> StoredCatalog:
     """Packs a catalog that is complete."""
     data = catalog.pack()
-    stored = Compression.ZLIB.pack(data)
+    stored = deflate_fast(data)
     return StoredCatalog(path, ObjectId(algorithm.digest(stored), Suffix.CATALOG), stored, len(data))

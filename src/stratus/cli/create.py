@@ -22,7 +22,11 @@ def add_parser(verbs: Verbs) -> None:
         "store", metavar="STORE", help="s3://bucket[/prefix][?endpoint=URL&region=NAME], file:///directory, or a path"
     )
     parser.add_argument("--hash", choices=("sha1", "rmd160", "shake128"), help="of object names (default: sha1)")
-    parser.add_argument("--compression", choices=("upstream", "none"), help="of objects (default: upstream, zlib)")
+    parser.add_argument(
+        "--compression",
+        choices=("fast", "upstream", "none"),
+        help="of objects: fast (default), upstream (zlib, the stock tools' names)",
+    )
     for limit, default in (("min", "4M"), ("avg", "8M"), ("max", "16M")):
         parser.add_argument(
             f"--chunk-{limit}", metavar="SIZE", type=size, help=f"of the pieces of large files (default: {default})"

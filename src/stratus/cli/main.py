@@ -3,61 +3,41 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 
 from stratus._version import __version__
-from stratus.cli import (
-    cat,
-    check,
-    create,
-    demo,
-    destroy,
-    info,
-    log,
-    ls,
-    mount,
-    publish,
-    resign,
-    rm,
-    serve,
-    stat,
-    tag,
-    umount,
-)
-from stratus.cli import list as list_repositories
 from stratus.cli.parsing import Parser
-from stratus.cli.printing import print_json
 from stratus.errors import StratusError, UsageError
 
 _INTERRUPTED = 130
-VERBS: dict[str, ModuleType] = {
-    "create": create,
-    "publish": publish,
-    "rm": rm,
-    "tag": tag,
-    "ls": ls,
-    "cat": cat,
-    "stat": stat,
-    "log": log,
-    "info": info,
-    "check": check,
-    "resign": resign,
-    "mount": mount,
-    "umount": umount,
-    "serve": serve,
-    "list": list_repositories,
-    "destroy": destroy,
-    "demo": demo,
-}
+# Each is the module of its name.
+VERBS = (
+    "create",
+    "publish",
+    "rm",
+    "tag",
+    "ls",
+    "cat",
+    "stat",
+    "log",
+    "info",
+    "check",
+    "resign",
+    "mount",
+    "umount",
+    "serve",
+    "list",
+    "destroy",
+    "demo",
+)
 
 
-def parser() -> Parser:
-    """The whole command line."""
+def parser(verbs: Sequence[str] = VERBS) -> Parser:
+    """The command line with these verbs; their modules are loaded."""
     whole = Parser(
         prog="stratus",
         description="A serverless CernVM-FS: repositories that live in an object store, and nothing else.",
@@ -65,9 +45,9 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     whole.add_argument("--version", action="version", version=f"stratus {__version__}")
-    verbs = whole.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-    for verb in VERBS.values():
-        verb.add_parser(verbs)
+    subparsers = whole.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
+    for verb in verbs:
+        importlib.import_module(f"stratus.cli.{verb}").add_parser(subparsers)
     return whole
 
 
@@ -76,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_verb(words)
-        parsed = parser().parse_args(words)
+        parsed = parser(_verbs_of(words)).parse_args(words)
         code: int = parsed.run(parsed)
         sys.stdout.flush()
         return code
@@ -99,9 +79,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return failure.exit_code
 
 
+def _verbs_of(words: Sequence[str]) -> Sequence[str]:
+    """The verbs that are needed to understand the words: the others are not even loaded."""
+    if words[:1] == ["--version"]:
+        return ()
+    return words[:1] if words and words[0] in VERBS else VERBS
+
+
 def _check_verb(words: Sequence[str]) -> None:
     if not words or words[0].startswith("-") or words[0] in VERBS:
         return
+    import difflib
+
     close = difflib.get_close_matches(words[0], VERBS, 1)
     hint = f"did you mean `stratus {close[0]}`?" if close else "see `stratus --help`"
     raise UsageError(f"there is no verb {words[0]!r}", hint=hint)
@@ -159,6 +148,8 @@ _HINTS = {
 def _report(error: StratusError, as_json: bool) -> None:
     with contextlib.suppress(OSError):  # then standard error is all that is left
         if as_json:
+            from stratus.cli.printing import print_json
+
             print_json(error.to_json())
         sys.stdout.flush()
         if as_json:

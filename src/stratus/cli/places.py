@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,10 +48,11 @@ def open_configured_store(fqrn: str, url: str | None) -> Store:
 
 def open_writer(name: str, keys: Path | None) -> tuple[DirectWriter, str]:
     """A writer for a repository that is ours, and the repository's name."""
+    from stratus import config
     from stratus.writers.direct import DirectWriter
 
     store, fqrn, loaded = open_owned(name, keys)
-    return DirectWriter(store, fqrn, loaded), fqrn
+    return DirectWriter(store, fqrn, loaded, cache=config.cache_directory()), fqrn
 
 
 def newest_only(reference: Reference) -> None:
@@ -69,6 +69,8 @@ def row_at(revision: Revision, path: bytes) -> Row:
     if row is None:
         above = paths.parent(path)
         names = {paths.display(entry.path): entry for entry in revision.list(above)}
+        import difflib
+
         close = difflib.get_close_matches(paths.display(path), names, 1)
         hint = f"did you mean {close[0]}?" if close else "`stratus ls` shows what is there"
         raise BadName(f"there is no {paths.display(path)} in revision {revision.number}", hint=hint, path=path)

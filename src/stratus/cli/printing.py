@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -15,6 +14,8 @@ _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 def print_json(value: Any) -> None:
     """One line; what is no UTF-8 in names is there as surrogate escapes."""
+    import json
+
     print(json.dumps(value, separators=(",", ":")))
 
 

@@ -12,27 +12,27 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from stratus.catalogs.balance import Weights
-from stratus.catalogs.compare import same_below
 from stratus.catalogs.edit import Counts, Editor
+from stratus.catalogs.same import same_below
 from stratus.catalogs.structure import EMPTY, Made
-from stratus.catalogs.workbench import StoredCatalog
 from stratus.commit.tags import tag_revision
 from stratus.errors import BadFormat, Busy, Changed, NotFound, Rejected
 from stratus.formats import dirtab, outcomes, paths, records
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.changes import ChangeSet, Remove
 from stratus.formats.dirtab import Dirtab
-from stratus.formats.hashes import Digest
+from stratus.formats.hashes import Digest, ObjectId
 from stratus.formats.history import History
 from stratus.formats.manifest import Manifest
 from stratus.formats.outcomes import Outcome
 from stratus.formats.records import Collection, Settings
+from stratus.repository.fetching import get_catalog, get_content
 from stratus.repository.head import Head, Sign, Verify, log_references, packed_history, read_head, swap
 from stratus.repository.layout import Layout
-from stratus.repository.objects import get_catalog, get_content
+from stratus.repository.recent import Recent
 from stratus.stores import flows
 from stratus.stores.contract import Item
 from stratus.stores.flows import Flow
@@ -44,16 +44,21 @@ _KEPT_OUTCOMES = 32  # more than that are looked at, and those with a receipt dr
 
 @dataclass(frozen=True, slots=True)
 class Committer:
-    """What a commit needs to know of the repository; keys stay inside ``verify`` and ``sign``."""
+    """What a commit needs to know of the repository; keys stay inside ``verify`` and ``sign``.
+
+    Attributes:
+        recent: what the commits of one process have read and written; without it each fetches everything.
+    """
 
     layout: Layout
     settings: Settings
     verify: Verify
     sign: Sign
+    recent: Recent = field(default_factory=Recent)
 
     def read(self, nested: Nested) -> Flow[bytes]:
         """The bytes of a catalog's SQLite file, verified."""
-        return get_catalog(self.layout, nested)
+        return get_catalog(self.layout, nested, self.recent)
 
     def load(self, nested: Nested) -> Flow[Catalog]:
         """The catalog itself."""
@@ -89,8 +94,7 @@ class _Fold:
     """A new revision that is ready to be stored."""
 
     manifest: Manifest  # without the reflog's hash
-    catalogs: list[StoredCatalog]
-    objects: list[Item]  # the history, and what catalogs need besides
+    objects: dict[ObjectId, bytes]  # catalogs, the history, and what catalogs need besides
     outcomes: dict[str, Outcome]
     warnings: tuple[str, ...]
 
@@ -104,7 +108,7 @@ def commit(
     """
     for attempt in range(_ATTEMPTS):
         if head is None:
-            head = yield from read_head(committer.layout, committer.verify)
+            head = yield from read_head(committer.layout, committer.verify, committer.recent)
         try:
             return (yield from _round(committer, submissions, head))
         except Changed:
@@ -120,7 +124,7 @@ def preview(committer: Committer, submission: Submission, head: Head) -> Flow[tu
     fold = yield from _fold(committer, [submission], head, kept, rejected)
     if fold is None:
         raise rejected[submission.change_set.id]
-    return fold.outcomes[submission.change_set.id], len(fold.catalogs) + len(fold.objects), fold.warnings
+    return fold.outcomes[submission.change_set.id], len(fold.objects), fold.warnings
 
 
 def _round(committer: Committer, submissions: Sequence[Submission], head: Head) -> Flow[dict[str, Decision]]:
@@ -140,7 +144,7 @@ def _round(committer: Committer, submissions: Sequence[Submission], head: Head) 
             break
         collected = yield from _store(committer, waiting, fold)
         if not collected:
-            yield from _advance(committer.layout, committer.sign, head, fold.manifest)
+            yield from _advance(committer, head, fold)
             decided |= {
                 key: Decision(outcome, fold.manifest.root, warnings=fold.warnings)
                 for key, outcome in fold.outcomes.items()
@@ -233,14 +237,14 @@ def _apply(
         garbage_collectable=committer.settings.garbage_collectable,
         reflog=None,
     )
-    with History.create(manifest.fqrn) if head.history is None else History.parse(head.history) as history:
+    with History.create(manifest.fqrn) if head.history is None else History.parse(head.history, sound=True) as history:
         yield from tag_revision(history, manifest, change_sets, committer.settings, committer.read, rejected)
         history_id, stored = packed_history(history, algorithm, head.manifest.history)
     manifest = replace(manifest, history=history_id.digest)
-    items = [Item(committer.layout.object(history_id), stored)]
+    objects = {catalog.id: catalog.stored for catalog in catalogs} | {history_id: stored}
     if made.markers:
-        items.append(Item(committer.layout.object(made.empty), EMPTY))
-    return _Fold(manifest, catalogs, items, decided, tuple(made.warnings))
+        objects[made.empty] = EMPTY
+    return _Fold(manifest, objects, decided, tuple(made.warnings))
 
 
 def _look_after(committer: Committer, editor: Editor, made: Made) -> Flow[None]:
@@ -300,8 +304,8 @@ def _check_base(committer: Committer, submission: Submission, head: Head) -> Flo
 def _store(committer: Committer, waiting: Sequence[Submission], fold: _Fold) -> Flow[dict[str, Rejected]]:
     """Stores catalogs and history and meanwhile asks whether objects may have been collected; gives whose were."""
     layout = committer.layout
-    items = [Item(layout.object(catalog.id), catalog.stored) for catalog in fold.catalogs]
-    _, state = yield from flows.both(flows.put_many([*items, *fold.objects]), flows.get(layout.collection))
+    items = [Item(layout.object(object_id), stored) for object_id, stored in fold.objects.items()]
+    _, state = yield from flows.both(flows.put_many(items), flows.get(layout.collection))
     collection = records.parse(state.data, Collection)
     collected = {}
     for submission in waiting:
@@ -321,8 +325,12 @@ def _store(committer: Committer, waiting: Sequence[Submission], fold: _Fold) -> 
     return collected
 
 
-def _advance(layout: Layout, sign: Sign, head: Head, manifest: Manifest) -> Flow[None]:
+def _advance(committer: Committer, head: Head, fold: _Fold) -> Flow[None]:
     """Reflog, then manifest. Raises Changed if somebody else was faster."""
+    layout = committer.layout
     yield from flows.sync()
-    reflog = yield from log_references(layout, manifest, head.reflog, head.reflog_version)
-    yield from swap(layout, head.version, sign(replace(manifest, reflog=reflog)))
+    reflog = yield from log_references(layout, fold.manifest, head.reflog, head.reflog_version, sound=head.reflog_sound)
+    yield from swap(layout, head.version, committer.sign(replace(fold.manifest, reflog=reflog.digest)))
+    committer.recent.reflog = reflog
+    for object_id, stored in fold.objects.items():
+        committer.recent.keep(object_id, stored)

@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from stratus.errors import NotFound, Rejected
 from stratus.formats import changes
 from stratus.formats.catalog import Catalog, Nested
-from stratus.formats.changes import ChangeSet, Put, Remove, Untag
+from stratus.formats.changes import Attach, ChangeSet, Put, Remove, Untag
 from stratus.formats.history import TRUNK, TRUNK_PREVIOUS, History, Tag
 from stratus.formats.manifest import Manifest
 from stratus.formats.records import Settings
 from stratus.stores.flows import Flow
 
-_AUTOMATIC = re.compile(r"generic(_[0-9]+)?-[0-9]{4}-[0-9]{2}-[0-9]{2}T.*")
+_AUTOMATIC_PREFIX = "generic"
+_AUTOMATIC = re.compile(rf"{_AUTOMATIC_PREFIX}(_[0-9]+)?-[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T.*")
 ReadCatalog = Callable[[Nested], Flow[bytes]]
 """Gives the bytes of a catalog's SQLite file, verified."""
 _LONGEST_WAY = 1000  # predecessors that are followed to find an untagged revision
@@ -48,7 +49,9 @@ def tag_revision(
             rejected[change_set.id] = error
             raise
     named = any(change_set.tag for change_set in change_sets)
-    changed = any(isinstance(change, Put | Remove) for change_set in change_sets for change in change_set.changes)
+    changed = any(
+        isinstance(change, Put | Remove | Attach) for change_set in change_sets for change in change_set.changes
+    )
     if settings.auto_tags and changed and not named:
         _add_automatic(history, head, settings.auto_tag_limit)
     history.advance(head)
@@ -111,11 +114,11 @@ def _remove(history: History, name: str) -> None:
 def _add_automatic(history: History, head: Tag, limit: int) -> None:
     """Adds the tag that is made of the time, in the form of the stock tools, and removes the oldest over the limit."""
     time = datetime.fromtimestamp(head.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    name, number = f"generic-{time}", 1
+    name, number = f"{_AUTOMATIC_PREFIX}-{time}", 1
     while history.find(name) is not None:
         number += 1
-        name = f"generic_{number}-{time}"
+        name = f"{_AUTOMATIC_PREFIX}_{number}-{time}"
     history.put(replace(head, name=name, description=""))
-    automatic = [tag for tag in history.tags() if _AUTOMATIC.fullmatch(tag.name)]
+    automatic = [tag for tag in history.tags(_AUTOMATIC_PREFIX) if _AUTOMATIC.fullmatch(tag.name)]
     for tag in sorted(automatic, key=lambda tag: -tag.revision)[limit:]:
         history.remove(tag.name)

@@ -8,16 +8,18 @@ bytes of SQLite type TEXT. Rows are found by the MD5 of the absolute path in the
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
-from stratus.errors import BadFormat
+from stratus.errors import BadFormat, Rejected
 from stratus.formats import counters, paths, rows
 from stratus.formats.counters import Counters
 from stratus.formats.entries import Row
@@ -45,8 +47,15 @@ _MAX_FREE_PAGES = 0.20  # upstream's limits for rewriting a catalog
 _MAX_WASTED_ROWIDS = 0.25
 # Absent in catalogs of lower schema revisions, which read as NULL.
 _YOUNG_COLUMNS = ("xattr", "mtimens")
-_UNREAD_COLUMNS = ("md5path_1", "md5path_2", "parent_1", "parent_2")  # the path says the same
-_NAME, _FLAGS = rows.COLUMNS.index("name"), rows.COLUMNS.index("flags")
+_NAME, _FLAGS, _LINKS = (rows.COLUMNS.index(name) for name in ("name", "flags", "hardlinks"))
+_BOUND = ["CAST(? AS TEXT)" if name in ("name", "symlink") else "?" for name in rows.COLUMNS]
+_AT_PATH = "md5path_1 = ? AND md5path_2 = ?"
+_INSERT_ROW = f"INSERT INTO catalog ({', '.join(rows.COLUMNS)}) VALUES ({', '.join(_BOUND)})"
+_KEYS = 4  # columns, the first ones, that the path decides
+_SET = ", ".join(f"{name} = {bound}" for name, bound in zip(rows.COLUMNS[_KEYS:], _BOUND[_KEYS:], strict=True))
+_UPDATE_ROW = f"UPDATE catalog SET {_SET} WHERE {_AT_PATH}"
+_INSERT_CHUNK = "INSERT INTO chunks (md5path_1, md5path_2, offset, size, hash) VALUES (?, ?, ?, ?, ?)"
+_MOST_FRESH = 5000  # rows that are inserted at once
 
 
 P = ParamSpec("P")
@@ -79,12 +88,14 @@ class Catalog:
     """One catalog, read or edited in memory (or read from a local file).
 
     Paths are those of the repository even in nested catalogs. Counters follow every edit; ``pack`` gives the bytes.
+    New rows are inserted many at once, so what is wrong with one of them may be found out only by ``flush``.
     Raises BadFormat where the database is not a catalog that the stock client would load.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._db = database
         self._db.text_factory = bytes
+        self._fresh: dict[bytes, Row] = {}  # not inserted yet
         try:
             self._load()
         except BadFormat:
@@ -154,18 +165,18 @@ class Catalog:
             raise BadFormat(f"a catalog of schema {schema}", hint="only schemas 2.4 and 2.5 can be read")
         self.root_path = self._properties.get("root_prefix", b"")
         present = {column[1].decode() for column in self._db.execute("PRAGMA table_info(catalog)")}
-        absent = {*_UNREAD_COLUMNS, *(name for name in _YOUNG_COLUMNS if name not in present)}
+        absent = {*rows.COLUMNS[:_KEYS], *(name for name in _YOUNG_COLUMNS if name not in present)}
         columns = ", ".join("NULL" if name in absent else name for name in rows.COLUMNS)
         self._select_row = f"SELECT {columns} FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
         self._select_rows = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
         statistics = {name.decode(): value for name, value in self._db.execute("SELECT counter, value FROM statistics")}
         try:
-            self.own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
+            self._own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
             self.below: Counters = {name: statistics[f"subtree_{name}"] for name in counters.NAMES}
         except KeyError as error:
             if self.schema_revision >= 5:
                 raise BadFormat(f"a catalog without the counter {error}") from None
-            self.own = {name: statistics.get(f"self_{name}", 0) for name in counters.NAMES}
+            self._own = {name: statistics.get(f"self_{name}", 0) for name in counters.NAMES}
             self.below = {name: statistics.get(f"subtree_{name}", 0) for name in counters.NAMES}
 
     def close(self) -> None:
@@ -224,17 +235,27 @@ class Catalog:
         text = self.get_property("previous_revision")
         return None if not text or set(text[:40]) == {"0"} else Digest.parse(text)
 
+    @property
+    def own(self) -> Counters:
+        """The counters of the catalog's own rows."""
+        self.flush()
+        return self._own
+
     # -- rows --------------------------------------------------------------------------------------------------------
 
     @_reading
     def row(self, path: bytes) -> Row | None:
         """The row at ``path``, if this catalog has it."""
+        fresh = self._fresh.get(path)
+        if fresh is not None:
+            return fresh
         found = self._db.execute(self._select_row, paths.md5_halves(path)).fetchone()
         return None if found is None else self._decode(path, found)
 
     @_reading
     def rows(self, parent: bytes) -> list[Row]:
         """The rows directly below ``parent``, sorted by name."""
+        self.flush()
         found = self._db.execute(self._select_rows, paths.md5_halves(parent))
         return [
             self._decode(parent + b"/" + values[_NAME], values)
@@ -256,41 +277,143 @@ class Catalog:
     @_reading
     def __len__(self) -> int:
         """How many rows."""
+        self.flush()
         return int(self._db.execute("SELECT count(*) FROM catalog").fetchone()[0])
+
+    @_reading
+    def path_hashes(self) -> set[tuple[int, int]]:
+        """The two halves of the MD5 of every row's path."""
+        self.flush()
+        return set(self._db.execute("SELECT md5path_1, md5path_2 FROM catalog"))
+
+    @_reading
+    def directories(self) -> dict[bytes, int]:
+        """The directories in this catalog, its root and parents first, and how many other rows each has in it.
+
+        The mountpoint of a nested catalog is such another row, no directory.
+        """
+        self.flush()
+        plain = f"flags & {rows.DIRECTORY | rows.TRANSITIONS} = {rows.DIRECTORY}"
+        counted = f"SELECT parent_1, parent_2, count(*) FROM catalog WHERE NOT {plain} GROUP BY parent_1, parent_2"
+        others = {(first, second): count for first, second, count in self._db.execute(counted)}
+        found: dict[bytes, int] = {}
+        waiting = [self.root_path]
+        while waiting:
+            parent = waiting.pop()
+            halves = paths.md5_halves(parent)
+            found[parent] = others.get(halves, 0)
+            names = self._db.execute(
+                f"SELECT name FROM catalog WHERE parent_1 = ? AND parent_2 = ? AND {plain}", halves
+            )
+            waiting += sorted((parent + b"/" + name for (name,) in names if name), reverse=True)
+        return found
 
     def put(self, row: Row) -> None:
         """Inserts the row, or replaces the one at its path."""
-        self.delete(row.entry.path)
-        self.insert(row)
+        old = self.row(row.entry.path)
+        if old is None:
+            self.insert(row)
+        else:
+            self.replace(old, row)
+
+    def replace(self, old: Row, row: Row) -> None:
+        """Puts a row in the place of ``old``, which is there at the same path."""
+        if old.entry.path in self._fresh:
+            self.insert(row)
+            return
+        values = rows.encode(row)
+        self._write(_UPDATE_ROW, (*values[_KEYS:], *values[:2]))
+        if old.entry.content and old.entry.content.chunks:
+            self._write(f"DELETE FROM chunks WHERE {_AT_PATH}", values[:2])
+        for chunk in _chunks([row]):
+            self._write(_INSERT_CHUNK, chunk)
+        counters.tally(self._own, old, -1)
+        counters.tally(self._own, row)
 
     def insert(self, row: Row) -> None:
         """Inserts a row where there is none."""
-        name = b"" if row.entry.path == b"" else None
-        casts = ", ".join("CAST(? AS TEXT)" if name in ("name", "symlink") else "?" for name in rows.COLUMNS)
-        statement = f"INSERT INTO catalog ({', '.join(rows.COLUMNS)}) VALUES ({casts})"
-        values = rows.encode(row, name)
-        self._write(statement, values)
-        if row.entry.content:
-            for chunk in row.entry.content.chunks:
-                self._write(
-                    "INSERT INTO chunks (md5path_1, md5path_2, offset, size, hash) VALUES (?, ?, ?, ?, ?)",
-                    (*values[:2], chunk.offset, chunk.size, chunk.digest.raw),
-                )
-        counters.tally(self.own, row)
+        self._fresh[row.entry.path] = row
+        if len(self._fresh) >= _MOST_FRESH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Inserts the rows that wait for it. Raises Rejected where one cannot be written, or was there already."""
+        if not self._fresh:
+            return
+        fresh = list(self._fresh.values())
+        self._fresh.clear()
+        try:
+            self._write_many(_INSERT_ROW, rows.encode_all(fresh))
+            self._write_many(_INSERT_CHUNK, _chunks(fresh))
+        except sqlite3.IntegrityError as error:
+            raise Rejected(f"two rows at one path: {error}", reason="duplicate", hint="put every path once") from error
+        for row in fresh:
+            counters.tally(self._own, row)
 
     def delete(self, path: bytes) -> Row | None:
         """Takes the row at ``path`` away, not what is below it; gives it back."""
         row = self.row(path)
-        if row is not None:
+        if row is not None and self._fresh.pop(path, None) is None:
             halves = paths.md5_halves(path)
-            self._write("DELETE FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?", halves)
+            self._write(f"DELETE FROM catalog WHERE {_AT_PATH}", halves)
             if row.entry.content and row.entry.content.chunks:
-                self._write("DELETE FROM chunks WHERE md5path_1 = ? AND md5path_2 = ?", halves)
-            counters.tally(self.own, row, -1)
+                self._write(f"DELETE FROM chunks WHERE {_AT_PATH}", halves)
+            counters.tally(self._own, row, -1)
         return row
+
+    def delete_below(self, top: bytes) -> int:
+        """Takes all rows below ``top`` away; says how many there were."""
+        taken, _ = self._take(top)
+        return len(taken)
+
+    def move_below(self, top: bytes, target: Catalog, groups: int = 0) -> None:
+        """Moves all rows below ``top`` to another catalog; numbers of hard-link groups grow by ``groups`` there."""
+        taken, chunks = self._take(top)
+        if groups:
+            taken = [_regrouped(values, groups) for values in taken]
+        target.flush()
+        target._write_many(_INSERT_ROW, taken)
+        target._write_many(_INSERT_CHUNK, chunks)
+        counters.tally_values(target._own, taken, len(chunks))
+
+    @_reading
+    def _take(self, top: bytes) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
+        """Takes all rows below ``top`` away, and their chunks; gives the values of both."""
+        self.flush()
+        columns = ", ".join(rows.COLUMNS)
+        taken: list[tuple[Any, ...]] = []
+        waiting = [top]
+        while waiting:
+            parent = waiting.pop()
+            query = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
+            for values in self._db.execute(query, paths.md5_halves(parent)).fetchall():
+                if not values[_NAME]:  # the root, which is its own parent in no other way
+                    continue
+                taken.append(values)
+                if values[_FLAGS] & rows.DIRECTORY:
+                    waiting.append(parent + b"/" + values[_NAME])
+        chunks = []
+        for values in taken:
+            if values[_FLAGS] & rows.CHUNKED:
+                query = f"SELECT md5path_1, md5path_2, offset, size, hash FROM chunks WHERE {_AT_PATH} ORDER BY offset"
+                chunks += self._db.execute(query, values[:2]).fetchall()
+        self._write_many(f"DELETE FROM catalog WHERE {_AT_PATH}", [values[:2] for values in taken])
+        self._write_many(f"DELETE FROM chunks WHERE {_AT_PATH}", sorted({chunk[:2] for chunk in chunks}))
+        counters.tally_values(self._own, taken, len(chunks), -1)
+        return taken, chunks
+
+    def add_links(self, path: bytes, change: int) -> bool:
+        """Adds to the link count of the row at ``path``; False if there is none."""
+        fresh = self._fresh.get(path)
+        if fresh is not None:
+            self._fresh[path] = dataclasses.replace(fresh, links=fresh.links + change)
+            return True
+        statement = f"UPDATE catalog SET hardlinks = hardlinks + ? WHERE {_AT_PATH}"
+        return bool(self._write(statement, (change, *paths.md5_halves(path))))
 
     def objects(self) -> Iterator[ObjectId]:
         """The objects that the rows name, files and chunks, those of external files not among them; some repeat."""
+        self.flush()
         whole = self._db.execute(
             "SELECT hash, flags FROM catalog "
             f"WHERE hash IS NOT NULL AND flags & {rows.FILE} AND NOT flags & {rows.EXTERNAL}"
@@ -306,13 +429,23 @@ class Catalog:
     @_reading
     def last_group(self) -> int:
         """The highest number of a hard-link group; 0 without any."""
+        self.flush()
         return int(self._db.execute("SELECT ifnull(max(hardlinks >> 32), 0) FROM catalog").fetchone()[0])
 
     @_reading
-    def group_members(self, parent: bytes, group: int) -> list[Row]:
-        """The rows below ``parent`` that are hard links of one group."""
-        found = self._db.execute(f"{self._select_rows} AND hardlinks >> 32 = ?", (*paths.md5_halves(parent), group))
-        return [self._decode(parent + b"/" + values[_NAME], values) for values in found.fetchall()]
+    def mend_groups(self, parent: bytes, groups: Collection[int]) -> None:
+        """Makes the link counts of hard-link groups in one directory true; a group of one is no group."""
+        self.flush()
+        query = f"SELECT rowid, hardlinks FROM catalog WHERE parent_1 = ? AND parent_2 = ? AND hardlinks >= {1 << 32}"
+        found = self._db.execute(query, paths.md5_halves(parent)).fetchall()
+        members = Counter(hardlinks >> 32 for _, hardlinks in found)
+        changed = []
+        for rowid, hardlinks in found:
+            group = hardlinks >> 32
+            links = group << 32 | members[group] if members[group] > 1 else 1
+            if group in groups and links != hardlinks:
+                changed.append((links, rowid))
+        self._write_many("UPDATE catalog SET hardlinks = ? WHERE rowid = ?", changed)
 
     def _decode(self, path: bytes, values: tuple[Any, ...]) -> Row:
         chunks: tuple[tuple[int, int, bytes], ...] = ()
@@ -342,7 +475,7 @@ class Catalog:
         self.remove_nested(nested.path)
         values = (nested.path, str(nested.digest), nested.size)
         self._write("INSERT INTO nested_catalogs VALUES (CAST(? AS TEXT), ?, ?)", values)
-        self.own["nested"] += 1
+        self._own["nested"] += 1
 
     def set_bind_mountpoint(self, bound: Nested) -> None:
         """Adds the reference to a snapshot."""
@@ -352,42 +485,75 @@ class Catalog:
     def remove_nested(self, path: bytes) -> None:
         """Takes the reference away if there is one."""
         removed = self._write("DELETE FROM nested_catalogs WHERE path = CAST(? AS TEXT)", (path,))
-        self.own["nested"] -= removed
+        self._own["nested"] -= removed
 
     # -- bytes -------------------------------------------------------------------------------------------------------
 
     def pack(self) -> bytes:
         """The bytes of the SQLite file, counters written, dense."""
-        for scope, counts in (("self", self.own), ("subtree", self.below)):
+        self.flush()
+        for scope, counts in (("self", self._own), ("subtree", self.below)):
             for name in counters.NAMES:
                 values = (f"{scope}_{name}", counts[name])
                 self._write("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", values)
         self._commit()
-        if self._is_sparse():
+        if self._is_sparse() or not self._is_root_first():
             self._make_dense()
         return self._db.serialize()
 
     def _is_sparse(self) -> bool:
         free, pages = (self._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
-        last, used = self._db.execute("SELECT ifnull(max(rowid), 0), count(*) FROM catalog").fetchone()
+        last = self._db.execute("SELECT ifnull(max(rowid), 0) FROM catalog").fetchone()[0]
+        used = counters.rows_of(self._own)
         return bool(free > _MAX_FREE_PAGES * pages or last - used > _MAX_WASTED_ROWIDS * last)
 
+    def _is_root_first(self) -> bool:
+        """The stock client derives the inode of the mount's root from the row id 1, whatever row has it."""
+        halves = paths.md5_halves(self.root_path)
+        found = self._db.execute("SELECT rowid FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?", halves).fetchone()
+        return found is None or found == (1,)
+
     def _make_dense(self) -> None:
+        """Numbers the rows anew, the catalog's own root first, and leaves no free pages."""
         columns = [column[1].decode() for column in self._db.execute("PRAGMA table_info(catalog)")]
-        self._db.execute("CREATE TEMP TABLE dense AS SELECT * FROM catalog ORDER BY rowid")
+        order = "ORDER BY md5path_1 != ? OR md5path_2 != ?, rowid"
+        self._db.execute(f"CREATE TEMP TABLE dense AS SELECT * FROM catalog {order}", paths.md5_halves(self.root_path))
         self._db.execute("DELETE FROM catalog")
         self._db.execute(f"INSERT INTO catalog ({', '.join(columns)}) SELECT * FROM dense ORDER BY rowid")
         self._db.execute("DROP TABLE dense")
         self._db.execute("VACUUM")
 
     def _write(self, statement: str, values: tuple[Any, ...]) -> int:
+        self._begin()
+        return self._db.execute(statement, values).rowcount
+
+    def _write_many(self, statement: str, values: Iterable[tuple[Any, ...]]) -> None:
+        self._begin()
+        self._db.executemany(statement, values)
+
+    def _begin(self) -> None:
         if not self._db.in_transaction:
             self._db.execute("BEGIN")
-        return self._db.execute(statement, values).rowcount
 
     def _commit(self) -> None:
         if self._db.in_transaction:
             self._db.execute("COMMIT")
+
+
+def _chunks(found: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
+    """The chunk rows that belong to rows."""
+    for row in found:
+        content = row.entry.content
+        if content is not None and content.chunks:
+            halves = paths.md5_halves(row.entry.path)
+            for chunk in content.chunks:
+                yield (*halves, chunk.offset, chunk.size, chunk.digest.raw)
+
+
+def _regrouped(values: tuple[Any, ...], more: int) -> tuple[Any, ...]:
+    if values[_LINKS] < 1 << 32:
+        return values
+    return (*values[:_LINKS], values[_LINKS] + (more << 32), *values[_LINKS + 1 :])
 
 
 def _by_path(nested: Nested) -> tuple[bytes, ...]:

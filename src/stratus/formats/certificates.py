@@ -8,9 +8,11 @@ Source: ``cvmfs/crypto/signature.cc``.
 
 from __future__ import annotations
 
+import base64
+import binascii
+import re
 import zlib
 
-from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding
@@ -21,6 +23,9 @@ from stratus.errors import BadFormat, BadSignature
 from stratus.formats.hashes import Algorithm, Digest
 from stratus.formats.signed import Signed
 
+_PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_VERSION = 0xA0  # the tag of the one field of a certificate that may be absent before the key
+_BEFORE_KEY = 5  # fields: serial number, algorithm, issuer, validity, subject
 SIZE_MAX = 1 << 20  # bytes, as for the stock client
 
 
@@ -38,13 +43,13 @@ def unpack(stored: bytes) -> bytes:
 
 def fingerprint(pem: bytes, algorithm: Algorithm) -> Digest:
     """The hash of the certificate's DER form. Raises BadFormat."""
-    return algorithm.digest(_load(pem).public_bytes(serialization.Encoding.DER))
+    return algorithm.digest(_der(pem))
 
 
 def public_key(certificate_pem: bytes) -> RSAPublicKey:
     """The key in a certificate. Raises BadFormat unless it is an RSA key."""
     try:
-        key = _load(certificate_pem).public_key()
+        key = serialization.load_der_public_key(_key_info(_der(certificate_pem)))
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadFormat(f"a certificate with a bad key: {error}") from error
     if not isinstance(key, RSAPublicKey):
@@ -66,7 +71,10 @@ def load_public_key(pem: bytes) -> RSAPublicKey:
 def verify_manifest_signature(document: Signed, key: RSAPublicKey) -> None:
     """Raises BadSignature unless the hash line is the body's and was signed with the scheme of manifests."""
     if not document.is_intact:
-        raise BadSignature("the manifest was changed after it was signed: its hash is another one")
+        raise BadSignature(
+            "the manifest was changed after it was signed: its hash is another one",
+            hint="it was damaged in the store, or something on the way changes it",
+        )
     try:
         key.verify(document.signature, document.text, padding.PKCS1v15(), hashes.SHA1())
     except InvalidSignature:
@@ -82,8 +90,39 @@ def is_whitelist_signature(document: Signed, key: RSAPublicKey) -> bool:
     return text == document.text and document.is_intact
 
 
-def _load(pem: bytes) -> x509.Certificate:
+def _der(pem: bytes) -> bytes:
+    found = _PEM.search(pem)
     try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
+        if found is not None:
+            return base64.b64decode(b"".join(found[1].split()), validate=True)
+    except binascii.Error as error:
         raise BadFormat(f"not a certificate in PEM form: {error}") from error
+    raise BadFormat("not a certificate in PEM form")
+
+
+# The key is all that is wanted of a certificate, and ``cryptography.x509`` takes as long to import as everything else
+# that a reader needs.
+def _key_info(der: bytes) -> bytes:
+    """The SubjectPublicKeyInfo of a certificate (RFC 5280, 4.1). Raises ValueError for what is none."""
+    _, start, end = _element(der, 0)
+    if end != len(der):
+        raise ValueError("it is cut off, or has a tail")
+    _, at, _ = _element(der, start)
+    tag, _, end = _element(der, at)
+    at = end if tag == _VERSION else at
+    for _ in range(_BEFORE_KEY):
+        _, _, at = _element(der, at)
+    return der[at : _element(der, at)[2]]
+
+
+def _element(der: bytes, at: int) -> tuple[int, int, int]:
+    """The tag of the DER element at a position, and where its content begins and ends."""
+    header = der[at : at + 2]
+    if len(header) < 2:
+        raise ValueError("it is cut off")
+    tag, size = header
+    start = at + 2
+    if size >= 0x80:
+        start += size - 0x80
+        size = int.from_bytes(der[at + 2 : start], "big")
+    return tag, start, start + size

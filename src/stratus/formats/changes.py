@@ -27,6 +27,27 @@ class Remove:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """Put a ready-made nested catalog, and all that hangs below it, at a path where nothing is.
+
+    A commit does not look inside: that the catalog is what this says is settled before.
+
+    Attributes:
+        entry: the directory, as the catalog's own root row has it.
+        links: the directory's link count.
+        catalog: the digest of the catalog, which is in the store.
+        size: bytes of its SQLite file.
+        counters: of the catalog and all below, by their names in its statistics.
+    """
+
+    entry: Entry
+    links: int
+    catalog: Digest
+    size: int
+    counters: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Tag:
     """Name a revision (None: the one that this change set makes)."""
 
@@ -42,7 +63,7 @@ class Untag:
     name: str
 
 
-Change = Put | Remove | Tag | Untag
+Change = Put | Remove | Attach | Tag | Untag
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ no later than the maximum. The choice of cuts decides what can be deduplicated, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
 from stratus.errors import UsageError
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 _WINDOW = 32  # bytes that the register remembers
-_CENTRE = np.uint32(0x7FFFFFFF)
+_CENTRE = 0x7FFFFFFF
 _SPAN = 64 << 10  # bytes per step: the arrays stay in the processor's cache
 
 
@@ -52,6 +54,8 @@ class ChunkDetector:
 
     def feed(self, data: bytes) -> list[int]:
         """The cuts, as offsets in the file, that are certain now: at each, a byte that was fed starts a chunk."""
+        import numpy as np  # takes a tenth of a second, which most have no use for
+
         cuts: list[int] = []
         known = self._tail + data
         origin = self._fed - len(self._tail)  # offset of known[0]
@@ -69,6 +73,8 @@ class ChunkDetector:
 
     def _cuts(self, hits: NDArray[np.int64], stop: int) -> list[int]:
         """The cuts before ``stop``, given all hits between the earliest next cut and there."""
+        import numpy as np
+
         cuts = []
         while (earliest := self._last + self._minimum) < stop:
             latest = self._last + self._maximum
@@ -84,9 +90,11 @@ class ChunkDetector:
 
     def _hits(self, data: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Where the register is close to the centre, counted from ``data[31]``."""
+        import numpy as np
+
         register = data.astype(np.uint32)
         for shift in (1, 2, 4, 8, 16):  # each step doubles the number of bytes that are summed up
             register[shift:] ^= register[:-shift] << np.uint32(shift)
-        distance = (register[_WINDOW - 1 :] - _CENTRE).view(np.int32)
+        distance = (register[_WINDOW - 1 :] - np.uint32(_CENTRE)).view(np.int32)
         # The absolute value of the lowest number wraps to itself, here as in the stock tools: a hit.
         return np.flatnonzero(np.abs(distance) < self._threshold).astype(np.int64)

@@ -1,8 +1,9 @@
 """How objects are stored: one complete zlib stream, or as they are.
 
 The name of an object is the hash of what is stored, so the deflater matters: classic zlib at its default level gives
-the very names that the stock tools give. Certificate and meta-info objects must be classic zlib whatever the policy,
-since replicas deflate them again.
+the very names that the stock tools give. Certificate, meta-info and history objects must be classic zlib whatever the
+policy, since replicas deflate them again. ``fast`` writes streams that every zlib reads, seven times as fast and a
+twentieth larger.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import zlib
 from enum import Enum
 
+import deflate
+from isal import isal_zlib
 from typing_extensions import Buffer
 
 from stratus.errors import BadFormat
@@ -44,6 +47,37 @@ class Compression(Enum):
         return plain
 
 
+class Packing(Enum):
+    """How new objects are made; the value is the name in settings. Readers only need the ``compression``."""
+
+    FAST = "fast"
+    UPSTREAM = "upstream"  # the stock tools' names
+    NONE = "none"
+
+    @property
+    def compression(self) -> Compression:
+        """What rows say of it."""
+        return Compression.NONE if self is Packing.NONE else Compression.ZLIB
+
+    def pack(self, plain: Buffer) -> bytes:
+        """What is stored for ``plain``."""
+        return deflate_fast(plain) if self is Packing.FAST else self.compression.pack(plain)
+
+
+def deflate_fast(plain: Buffer) -> bytes:
+    """A zlib stream, the same in every process: libdeflate for small inputs, ISA-L for others.
+
+    For inputs below 16 KiB ISA-L (2.31) fits its hash table to the input, and then the stream depends on what was in
+    memory: one in some thousand differs from process to process (measured). There libdeflate is as fast.
+    """
+    if memoryview(plain).nbytes < _SMALL:
+        return bytes(deflate.zlib_compress(plain, _SMALL_LEVEL))
+    return isal_zlib.compress(plain, _LARGE_LEVEL)
+
+
+_SMALL = 16 << 10  # bytes
+_SMALL_LEVEL = 1  # 140 MB/s
+_LARGE_LEVEL = 2  # as fast as 1 (300 MB/s), slightly smaller
 _FROM_BITS = {compression.value: compression for compression in Compression}
 
 

@@ -83,9 +83,12 @@ class History:
         return cls(database)
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """From the bytes of the SQLite file. Raises BadFormat unless it is of schema revision 3."""
-        return cls(databases.parse(data, "history", "3", f"SELECT {_COLUMNS}, channel FROM tags"))
+    def parse(cls, data: bytes, sound: bool = False) -> Self:
+        """From the bytes of the SQLite file; ``sound`` if their hash was verified.
+
+        Raises BadFormat unless it is of schema revision 3.
+        """
+        return cls(databases.parse(data, "history", "3", f"SELECT {_COLUMNS}, channel FROM tags", sound))
 
     def close(self) -> None:
         self._db.close()
@@ -102,9 +105,11 @@ class History:
         text = databases.property_text(self._db, "previous_revision")
         return None if not text or text.startswith(_NONE) else Digest.parse(text)
 
-    def tags(self) -> list[Tag]:
-        """All tags of all branches, newest revision first; of one revision by name."""
-        return self._select("ORDER BY revision DESC, name")
+    def tags(self, prefix: str = "") -> list[Tag]:
+        """The tags of all branches whose names begin so, newest revision first; of one revision by name."""
+        begins = databases.text(prefix)
+        clause = "WHERE substr(CAST(name AS BLOB), 1, ?) = ? ORDER BY revision DESC, name"
+        return self._select(clause, len(begins), begins)
 
     def find(self, name: str) -> Tag | None:
         """The tag of that name, ``trunk`` and ``trunk-previous`` included."""

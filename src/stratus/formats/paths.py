@@ -13,6 +13,7 @@ import struct
 from stratus.errors import BadName
 
 NAME_MAX = 255
+_unpack_halves = struct.Struct("<qq").unpack
 _FQRN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)+")
 
 
@@ -59,7 +60,7 @@ def contains(top: bytes, path: bytes) -> bool:
 
 def md5_halves(path: bytes) -> tuple[int, int]:
     """The two signed little-endian 64-bit halves of the path's MD5, as catalogs hold them."""
-    first, second = struct.unpack("<qq", hashlib.md5(path, usedforsecurity=False).digest())
+    first, second = _unpack_halves(hashlib.md5(path, usedforsecurity=False).digest())
     return first, second
 
 

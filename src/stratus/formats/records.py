@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from stratus.errors import BadFormat, Unsuitable
-from stratus.formats.compression import Compression
+from stratus.formats.compression import Packing
 from stratus.formats.hashes import Algorithm
 
 FORMAT = 1
@@ -43,7 +43,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         hash: of new objects.
-        compression: ``upstream`` (zlib as the stock tools deflate) or ``none``.
+        compression: ``fast`` (zlib by ISA-L), ``upstream`` (zlib as the stock tools deflate) or ``none``.
         chunk_minimum, chunk_average, chunk_maximum: limits in bytes; larger files than the minimum are cut.
         ttl: seconds that clients may go without looking for a new revision.
         garbage_collectable: whether old revisions may be collected.
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     nonce: str = msgspec.field(default_factory=new_nonce)
     gen: int = 0
     hash: Literal["sha1", "rmd160", "shake128"] = "sha1"
-    compression: Literal["upstream", "none"] = "upstream"
+    compression: Literal["fast", "upstream", "none"] = "fast"
     chunk_minimum: int = 4 << 20
     chunk_average: int = 8 << 20
     chunk_maximum: int = 16 << 20
@@ -70,8 +70,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return Algorithm(self.hash)
 
     @property
-    def file_compression(self) -> Compression:
-        return Compression.NONE if self.compression == "none" else Compression.ZLIB
+    def packing(self) -> Packing:
+        return Packing(self.compression)
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):

@@ -54,9 +54,12 @@ class Reflog:
         return cls(database)
 
     @classmethod
-    def parse(cls, data: bytes) -> Self:
-        """From the bytes of the file. Raises BadFormat for what the stock tools would abort on."""
-        return cls(databases.parse(data, "reflog", "0", "SELECT hash, type, timestamp FROM refs"))
+    def parse(cls, data: bytes, sound: bool = False) -> Self:
+        """From the bytes of the file; ``sound`` if their hash was verified.
+
+        Raises BadFormat for what the stock tools would abort on.
+        """
+        return cls(databases.parse(data, "reflog", "0", "SELECT hash, type, timestamp FROM refs", sound))
 
     def close(self) -> None:
         self._db.close()

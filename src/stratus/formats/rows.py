@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stratus.errors import BadFormat, Rejected
@@ -44,33 +45,51 @@ _TYPE_MASK = 0o170000
 _KINDS = {kind.value: kind for kind in Kind}
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _TRANSITIONS = {transition.value: transition for transition in Transition}
-_TRANSITION_MASK = sum(_TRANSITIONS)
+TRANSITIONS = sum(_TRANSITIONS)  # all bits of them
 _LINKS_MASK = 0xFFFFFFFF
 _NANO = 1_000_000_000
+_SHA1, _ZLIB = Algorithm.SHA1, Compression.ZLIB  # both have number 0
 
 
-def encode(row: Row, name: bytes | None = None) -> tuple[Any, ...]:
-    """The values of COLUMNS; names and targets as bytes, to be bound as TEXT. ``name`` defaults to the path's."""
+def encode(row: Row, parent: tuple[int, int] | None = None) -> tuple[Any, ...]:
+    """The values of COLUMNS; names and targets as bytes, to be bound as TEXT.
+
+    ``parent`` are the two halves of the parent's path, where they are known. Raises Rejected for what no row can hold.
+    """
     entry = row.entry
-    is_root = not entry.path
+    path = entry.path
     content = entry.content
     mtime, mtimens = divmod(entry.mtime_ns, _NANO)
+    if parent is None:
+        parent = paths.md5_halves(paths.parent(path)) if path else (0, 0)
     return (
-        *paths.md5_halves(entry.path),
-        *((0, 0) if is_root else paths.md5_halves(paths.parent(entry.path))),
+        *paths.md5_halves(path),
+        *parent,
         (entry.group << 32) | row.links,
         content.digest.raw if content and content.digest else None,
-        _stored_size(entry),
+        entry.rdev if entry.kind in _DEVICES else entry.size,
         entry.st_mode,
         mtime,
         mtimens or None,
         _flags(row),
-        paths.name(entry.path) if name is None else name,
+        path[path.rfind(b"/") + 1 :],
         entry.target,
         entry.uid,
         entry.gid,
-        pack_xattrs(entry.xattrs, entry.path),
+        pack_xattrs(entry.xattrs, path) if entry.xattrs else None,
     )
+
+
+def encode_all(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
+    """The values of many rows; those of one directory are best one after another."""
+    directory: bytes | None = None
+    halves = (0, 0)
+    for row in rows:
+        path = row.entry.path
+        parent = path[: max(path.rfind(b"/"), 0)]
+        if parent != directory:
+            directory, halves = parent, paths.md5_halves(parent)
+        yield encode(row, halves if path else None)
 
 
 def decode(path: bytes, values: tuple[Any, ...], chunks: tuple[tuple[int, int, bytes], ...] = ()) -> Row:
@@ -114,13 +133,9 @@ def _content(flags: int, digest: bytes | None, chunks: tuple[tuple[int, int, byt
 
 def _transition(flags: int, path: bytes) -> Transition:
     try:
-        return _TRANSITIONS[flags & _TRANSITION_MASK]
+        return _TRANSITIONS[flags & TRANSITIONS]
     except KeyError:
         raise BadFormat(f"{paths.display(path)}: flags {flags} contradict each other", path=path) from None
-
-
-def _stored_size(entry: Entry) -> int:
-    return entry.rdev if entry.kind in _DEVICES else entry.size
 
 
 def _flags(row: Row) -> int:
@@ -141,9 +156,12 @@ def _flags(row: Row) -> int:
         | (CHUNKED if content.chunks else 0)
         | (EXTERNAL if content.external else 0)
         | (DIRECT_IO if content.direct_io else 0)
-        | content.algorithm.bits << ALGORITHM_SHIFT
-        | content.compression.value << COMPRESSION_SHIFT
+        | (0 if content.algorithm is _SHA1 and content.compression is _ZLIB else _codes(content))
     )
+
+
+def _codes(content: Content) -> int:
+    return content.algorithm.bits << ALGORITHM_SHIFT | content.compression.value << COMPRESSION_SHIFT
 
 
 def pack_xattrs(xattrs: Xattrs, path: bytes = b"") -> bytes | None:

@@ -1,18 +1,23 @@
-"""What a source is, and what it yields."""
+"""What a source is and what it yields, and where the objects that are made of it go."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from stratus.formats import paths
 from stratus.formats.chunking import ChunkLimits
-from stratus.formats.compression import Compression
-from stratus.formats.entries import Entry
-from stratus.formats.hashes import Algorithm, ObjectId
+from stratus.formats.compression import Packing
+from stratus.formats.entries import Content, Entry, Kind, Xattrs
+from stratus.formats.hashes import Algorithm, ObjectId, Suffix
 
 DIRECTORY_SIZE = 4096  # bytes, of every directory; nobody relies on it
+
+Warn = Callable[[str], None]
+"""Hears of what cannot be published as it is."""
+
+Progress = Callable[[int, int, int | None, int | None], None]
+"""Is told files and bytes so far, and of how many in all once that is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +34,8 @@ class Policy:
     """How a repository wants content: ``limits`` None leaves every file in one piece, held in memory as a whole."""
 
     algorithm: Algorithm
-    compression: Compression
+    packing: Packing
     limits: ChunkLimits | None
-    xattrs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +46,75 @@ class Placement:
         path: the directory in the repository.
         owner: user and group id of every entry; None keeps the source's.
         strip_components: how many leading components names lose; what has no more than these is left out.
+        xattrs: whether extended attributes come along.
     """
 
     path: bytes
     owner: tuple[int, int] | None = None
     strip_components: int = 0
+    xattrs: bool = False
 
     def land(self, parts: Sequence[bytes]) -> bytes | None:
         """The path in the repository of a name in the source; None for what is left out, like the root itself."""
         if not parts and not self.strip_components:
             return self.path or None
-        kept = parts[self.strip_components :]
-        return self.path + paths.join(tuple(kept)) if kept else None
+        kept = parts[self.strip_components :] if self.strip_components else parts
+        return self.path + b"/" + b"/".join(kept) if kept else None
+
+
+class File(NamedTuple):
+    """A file of this machine that any process here can read.
+
+    ``identity`` (device, inode, size, time of the last change in ns) is given where the file must stay as it is while
+    it is read; None for one that is read as a whole, whatever it holds by then.
+    """
+
+    path: bytes
+    identity: tuple[int, int, int, int] | None = None
+
+
+class Body:
+    """The bytes of a regular file, and what has become of them; hard links share one.
+
+    Attributes:
+        where: a file, or the bytes themselves: all of them, or blocks that can be iterated once, before the source is
+            asked for more.
+        offset: in the file where they begin.
+        size: in bytes, as far as it is known.
+        content: once they are packed.
+    """
+
+    __slots__ = ("content", "offset", "size", "where")
+
+    def __init__(self, where: File | bytes | Iterator[bytes], size: int, offset: int = 0) -> None:
+        self.where = where
+        self.offset = offset
+        self.size = size
+        self.content: Content | None = None
+
+
+class Draft(NamedTuple):
+    """An entry whose content is still to be packed; the fields are those of ``Entry``."""
+
+    path: bytes
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    mtime_ns: int
+    target: bytes = b""
+    rdev: int = 0
+    xattrs: Xattrs = ()
+    group: int = 0
+    body: Body | None = None
+
+    def entry(self) -> Entry:
+        """The entry, once the content is there."""
+        path, kind, mode, uid, gid, size, mtime_ns, target, rdev, xattrs, group, body = self
+        if body is None:
+            return Entry(path, kind, mode, uid, gid, size, mtime_ns, target, rdev, xattrs, group)
+        return Entry(path, kind, mode, uid, gid, body.size, mtime_ns, target, rdev, xattrs, group, body.content)
 
 
 class Source(Protocol):
@@ -63,9 +124,55 @@ class Source(Protocol):
     def name(self) -> str:
         """For messages."""
 
-    def read(self, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> Iterator[NewObject | Entry]:
-        """New objects, each once, and entries with their final paths, each after the objects that it names.
+    def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
+        """Drafts with their final paths.
 
-        A later entry replaces an earlier one at the same path. Ancestors that the source does not have are not
-        yielded. ``warn`` hears of what cannot be published as it is. Raises BadSource.
+        A later one replaces an earlier one at the same path. Ancestors that the source does not have are not yielded.
+        Raises BadSource.
         """
+
+
+class Packed(NamedTuple):
+    """An object that was made.
+
+    Attributes:
+        key: of its plain bytes: their hash, and the letter of its name.
+        digest: the hash of the stored bytes.
+        plain_size, stored_size: in bytes.
+        path: of an entry that needs it.
+    """
+
+    key: bytes
+    digest: bytes
+    suffix: Suffix
+    plain_size: int
+    stored_size: int
+    path: bytes
+
+
+class Uploader(Protocol):
+    """Stores objects, in whichever process it is called; what it gives goes to ``Delivery.sent``."""
+
+    def __call__(self, objects: Sequence[NewObject]) -> Any:
+        """Raises StoreError."""
+
+
+class Delivery(Protocol):
+    """Where the objects of one publish go. Its methods are called in the order of the content, by one thread."""
+
+    @property
+    def uploader(self) -> Uploader:
+        """What the objects are handed to."""
+
+    @property
+    def anywhere(self) -> bool:
+        """Whether the uploader can be pickled and used in other processes."""
+
+    def recall(self, keys: Sequence[bytes], sizes: Sequence[int]) -> Sequence[bytes | None]:
+        """The digests of objects with these plain bytes that are known to be stored; None for others."""
+
+    def wanted(self, objects: Sequence[Packed]) -> list[int]:
+        """The indices of those that the uploader shall get; the others are stored already."""
+
+    def sent(self, objects: Sequence[Packed], report: Any) -> None:
+        """The uploader was called with these and gave ``report``."""

@@ -1,24 +1,23 @@
 """Directory trees as sources."""
 
-# ruff: noqa: PTH115, PTH116, PTH208 - names are bytes, which pathlib does not take
+# ruff: noqa: PTH115, PTH116 - names are bytes, which pathlib does not take
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from stratus.errors import BadSource
-from stratus.formats import paths
-from stratus.formats.entries import Entry, Kind, Xattrs
-from stratus.ingest.content import BLOCK_SIZE, Packer
-from stratus.ingest.contract import DIRECTORY_SIZE, NewObject, Placement, Policy
+from stratus.formats.entries import Kind, Xattrs
+from stratus.ingest.contract import DIRECTORY_SIZE, Body, Draft, File, Placement, Warn
+from stratus.ingest.files import unreadable
 from stratus.ingest.tree import Tree
 
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
+_KINDS = {kind.value: kind for kind in Kind}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,90 +30,71 @@ class Directory:
     def name(self) -> str:
         return str(self.file)
 
-    def read(self, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> Iterator[NewObject | Entry]:
+    def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
         """As the contract says. Hard links are known by their inodes."""
-        return _Reading(os.fsencode(self.file), policy, placement, warn).run()
+        return _Scan(os.fsencode(self.file.absolute()), placement, warn).run()
 
 
-class _Reading:
-    def __init__(self, top: bytes, policy: Policy, placement: Placement, warn: Callable[[str], None]) -> None:
+class _Scan:
+    def __init__(self, top: bytes, placement: Placement, warn: Warn) -> None:
         self._top = top
-        self._policy = policy
         self._placement = placement
-        self._warn = warn
-        self._packer = Packer(policy)
         self._tree = Tree(warn)
         self._inodes: dict[tuple[int, int], bytes] = {}  # of files with several names: the first path
 
-    def run(self) -> Iterator[NewObject | Entry]:
-        waiting: list[tuple[bytes, ...]] = [()]
+    def run(self) -> Iterator[Draft]:
+        try:
+            status = os.stat(self._top)  # it may be a symbolic link
+        except OSError as error:
+            raise unreadable(self._top, error) from error
+        waiting: list[tuple[tuple[bytes, ...], bytes, os.stat_result]] = [((), self._top, status)]  # the last is next
         while waiting:
-            parts = waiting.pop()
-            file = self._top + paths.join(parts)
-            try:
-                # The top itself may be a symbolic link.
-                status = os.stat(file, follow_symlinks=not parts)
-                if stat.S_ISDIR(status.st_mode):
-                    waiting += [(*parts, name) for name in sorted(os.listdir(file), reverse=True)]
-            except OSError as error:
-                raise _unreadable(file, error) from error
+            parts, file, status = waiting.pop()
+            if stat.S_ISDIR(status.st_mode):
+                waiting += _content(parts, file)
             path = self._placement.land(parts)
             if path is not None:
-                yield from self._entry(path, file, status)
+                yield from self._drafts(path, file, status)
 
-    def _entry(self, path: bytes, file: bytes, status: os.stat_result) -> Iterator[NewObject | Entry]:
-        if not stat.S_ISREG(status.st_mode):
-            yield from self._tree.put(self._plain(path, file, status))
-            return
-        inode = (status.st_dev, status.st_ino)
-        if status.st_nlink > 1 and inode in self._inodes:
-            yield from self._tree.link(path, self._inodes[inode])
-            return
-        if status.st_nlink > 1:
-            self._inodes[inode] = path
-        content, size = yield from self._packer.add(_blocks(file))
-        if size != status.st_size:
-            self._warn(f"{paths.display(file)} changed while it was read")
-        xattrs = _xattrs(file) if self._policy.xattrs else ()
+    def _drafts(self, path: bytes, file: bytes, status: os.stat_result) -> list[Draft]:
+        kind = _KINDS[stat.S_IFMT(status.st_mode)]
+        body, target, rdev, size = None, b"", 0, status.st_size
+        if kind is Kind.FILE:
+            if status.st_nlink > 1:
+                inode = (status.st_dev, status.st_ino)
+                first = self._inodes.setdefault(inode, path)
+                if first is not path:
+                    return self._tree.link(path, first)
+            body = Body(File(file), size)
+        elif kind is Kind.SYMLINK:
+            try:
+                target = os.readlink(file)
+            except OSError as error:
+                raise unreadable(file, error) from error
+            size = len(target)
+        else:
+            size = DIRECTORY_SIZE if kind is Kind.DIRECTORY else 0
+            rdev = status.st_rdev if kind in _DEVICES else 0
         uid, gid = self._placement.owner or (status.st_uid, status.st_gid)
+        xattrs = _xattrs(file) if self._placement.xattrs else ()
         mode = stat.S_IMODE(status.st_mode)
-        yield from self._tree.put(
-            Entry(path, Kind.FILE, mode, uid, gid, size, status.st_mtime_ns, xattrs=xattrs, content=content)
-        )
-
-    def _plain(self, path: bytes, file: bytes, status: os.stat_result) -> Entry:
-        """The entry of anything but a file."""
-        kind = Kind(stat.S_IFMT(status.st_mode))
-        try:
-            target = os.readlink(file) if kind is Kind.SYMLINK else b""
-        except OSError as error:
-            raise _unreadable(file, error) from error
-        uid, gid = self._placement.owner or (status.st_uid, status.st_gid)
-        return Entry(
-            path=path,
-            kind=kind,
-            mode=stat.S_IMODE(status.st_mode),
-            uid=uid,
-            gid=gid,
-            size=DIRECTORY_SIZE if kind is Kind.DIRECTORY else len(target),
-            mtime_ns=status.st_mtime_ns,
-            target=target,
-            rdev=status.st_rdev if kind in _DEVICES else 0,
-            xattrs=_xattrs(file) if self._policy.xattrs else (),
-        )
+        return [
+            self._tree.put(Draft(path, kind, mode, uid, gid, size, status.st_mtime_ns, target, rdev, xattrs, 0, body))
+        ]
 
 
-def _blocks(file: bytes) -> Iterator[bytes]:
+def _content(parts: tuple[bytes, ...], file: bytes) -> list[tuple[tuple[bytes, ...], bytes, os.stat_result]]:
+    """What is in a directory, by name, the last one first."""
+    found = []
     try:
-        # Should it have become a fifo or a symbolic link by now, this neither waits nor follows.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            while block := os.read(descriptor, BLOCK_SIZE):
-                yield block
-        finally:
-            os.close(descriptor)
+        with os.scandir(file) as entries:
+            found = [
+                ((*parts, entry.name), file + b"/" + entry.name, entry.stat(follow_symlinks=False)) for entry in entries
+            ]
     except OSError as error:
-        raise _unreadable(file, error) from error
+        raise unreadable(error.filename if isinstance(error.filename, bytes) else file, error) from error
+    found.sort(reverse=True, key=lambda one: one[0])
+    return found
 
 
 def _xattrs(file: bytes) -> Xattrs:
@@ -124,11 +104,4 @@ def _xattrs(file: bytes) -> Xattrs:
     except OSError as error:
         if error.errno == errno.ENOTSUP:
             return ()
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: bytes, error: OSError) -> BadSource:
-    return BadSource(
-        f"{paths.display(file)} cannot be read: {error.strerror or error}",
-        hint="make everything readable for the user who publishes, or leave it out",
-    )
+        raise unreadable(file, error) from error

@@ -81,7 +81,8 @@ def _sign_anew(layout: Layout, keys: RepositoryKeys, found: Manifest) -> Flow[Ma
     yield from flows.sync()
     reflog = yield from flows.find(layout.reflog)
     data, version = (None, None) if reflog is None else (reflog.data, reflog.version)
-    manifest = replace(manifest, reflog=(yield from log_references(layout, manifest, data, version)))
+    logged = yield from log_references(layout, manifest, data, version)
+    manifest = replace(manifest, reflog=logged.digest)
     yield from flows.put(layout.whitelist, whitelist)
     yield from swap(layout, current.version, keys.sign_manifest(manifest))
     return manifest

@@ -128,7 +128,7 @@ def _write_public(layout: Layout, keys: RepositoryKeys, settings: Settings) -> F
     yield from flows.sync()
     leftover = yield from flows.find(layout.reflog)  # of a creation that was interrupted: replaced
     reflog = yield from log_references(layout, manifest, None, None if leftover is None else leftover.version)
-    manifest = replace(manifest, reflog=reflog)
+    manifest = replace(manifest, reflog=reflog.digest)
     yield from swap(layout, None, keys.sign_manifest(manifest))
     return manifest
 

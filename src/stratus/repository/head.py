@@ -17,8 +17,9 @@ from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
 from stratus.formats.history import History
 from stratus.formats.manifest import Manifest
 from stratus.formats.reflog import RefKind, Reflog
-from stratus.repository import objects
+from stratus.repository import fetching
 from stratus.repository.layout import Layout
+from stratus.repository.recent import Recent, StoredReflog
 from stratus.stores import flows
 from stratus.stores.contract import ABSENT, Blob, Match, Version
 from stratus.stores.flows import Flow
@@ -40,6 +41,7 @@ class Head:
         root: the plain bytes of the root catalog.
         history: the plain bytes of the history; None if the repository has none.
         reflog: as it was found, with its version; None if there was none.
+        reflog_sound: its bytes are those that the manifest names.
     """
 
     manifest: Manifest
@@ -48,6 +50,7 @@ class Head:
     history: bytes | None
     reflog: bytes | None
     reflog_version: Version | None
+    reflog_sound: bool = False
 
     @property
     def at(self) -> Nested:
@@ -55,8 +58,12 @@ class Head:
         return Nested(b"", self.manifest.root, len(self.root))
 
 
-def read_head(layout: Layout, verify: Verify) -> Flow[Head]:
-    """Reads the head: the manifest first, then what it names in parallel. Raises NoSuchRepository."""
+def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> Flow[Head]:
+    """Reads the head: the manifest first, then what it names in parallel. Raises NoSuchRepository.
+
+    What ``recent`` has is not fetched.
+    """
+    recent = Recent() if recent is None else recent
     try:
         blob = yield from flows.get(layout.manifest)
     except NotFound as error:
@@ -65,9 +72,10 @@ def read_head(layout: Layout, verify: Verify) -> Flow[Head]:
             hint="`stratus create` makes one; check the name and the store's URL",
         ) from error
     manifest = verify(blob.data)
-    root_flow = objects.get(layout, ObjectId(manifest.root, Suffix.CATALOG), manifest.root_size or None)
-    (root, history), reflog = yield from flows.both(
-        flows.both(root_flow, _history(layout, manifest)), _reflog(layout, manifest)
+    root_id = ObjectId(manifest.root, Suffix.CATALOG)
+    root_flow = fetching.get_recent(layout, root_id, recent, manifest.root_size or None)
+    (root, history), (reflog, sound) = yield from flows.both(
+        flows.both(root_flow, _history(layout, manifest, recent)), _reflog(layout, manifest, recent)
     )
     return Head(
         manifest,
@@ -76,27 +84,33 @@ def read_head(layout: Layout, verify: Verify) -> Flow[Head]:
         history,
         None if reflog is None else reflog.data,
         None if reflog is None else reflog.version,
+        sound,
     )
 
 
-def _history(layout: Layout, manifest: Manifest) -> Flow[bytes | None]:
+def _history(layout: Layout, manifest: Manifest, recent: Recent) -> Flow[bytes | None]:
     if manifest.history is None:
         return None
-    return (yield from objects.get(layout, ObjectId(manifest.history, Suffix.HISTORY)))
+    return (yield from fetching.get_recent(layout, ObjectId(manifest.history, Suffix.HISTORY), recent))
 
 
-def _reflog(layout: Layout, manifest: Manifest) -> Flow[Blob | None]:
-    """The reflog. One that the manifest does not name, as after a crash, counts once it is read twice the same.
+def _reflog(layout: Layout, manifest: Manifest, recent: Recent) -> Flow[tuple[Blob | StoredReflog | None, bool]]:
+    """The reflog, and whether the manifest names it.
 
-    Nothing else tells it from one that was damaged on the way, and it is about to be written back.
+    One that it does not name, as after a crash, counts once it is read twice the same: nothing else tells it from one
+    that was damaged on the way, and it is about to be written back.
     """
+    if recent.reflog is not None and recent.reflog.digest == manifest.reflog:
+        return recent.reflog, True
     before = None
     for _ in range(_REFLOG_ATTEMPTS):
         found = yield from flows.find(layout.reflog)
+        if found is not None and manifest.reflog is not None:
+            digest = manifest.reflog.algorithm.digest(found.data)
+            if digest == manifest.reflog:
+                return found, True
         if found is None or manifest.reflog is None or found == before:
-            return found
-        if manifest.reflog.algorithm.digest(found.data) == manifest.reflog:
-            return found
+            return found, False
         before = found
     raise Changed("the reflog is another one each time that it is read", hint="try again in a moment")
 
@@ -107,26 +121,30 @@ def packed_history(history: History, algorithm: Algorithm, previous: Digest | No
     return ObjectId(algorithm.digest(stored), Suffix.HISTORY), stored
 
 
-def log_references(layout: Layout, manifest: Manifest, reflog: bytes | None, version: Version | None) -> Flow[Digest]:
-    """Adds what the manifest names to the reflog that was read with this version, and stores it; gives its digest.
+def log_references(
+    layout: Layout, manifest: Manifest, reflog: bytes | None, version: Version | None, sound: bool = False
+) -> Flow[StoredReflog]:
+    """Adds what the manifest names to the reflog that was read with this version, and stores it; gives what is stored.
 
-    If others wrote it meanwhile, theirs is read and added to.
+    If others wrote it meanwhile, theirs is read and added to. One that is ``sound`` need not be checked.
     """
     for _ in range(_REFLOG_ATTEMPTS):
-        packed = _with_references(reflog, manifest)
+        packed = _with_references(reflog, manifest, sound)
         try:
-            yield from flows.put(layout.reflog, packed, ABSENT if version is None else Match(version))
+            stored = yield from flows.put(layout.reflog, packed, ABSENT if version is None else Match(version))
         except (Changed, Exists, Unknown):
             found = yield from flows.find(layout.reflog)
             if found is None or found.data != packed:
                 reflog, version = (None, None) if found is None else (found.data, found.version)
+                sound = False
                 continue
-        return manifest.root.algorithm.digest(packed)
+            stored = found.version
+        return StoredReflog(manifest.root.algorithm.digest(packed), packed, stored)
     raise Changed("the reflog is rewritten by others all the time", hint="try again in a moment")
 
 
-def _with_references(data: bytes | None, manifest: Manifest) -> bytes:
-    with Reflog.create(manifest.fqrn) if data is None else Reflog.parse(data) as reflog:
+def _with_references(data: bytes | None, manifest: Manifest, sound: bool) -> bytes:
+    with Reflog.create(manifest.fqrn) if data is None else Reflog.parse(data, sound) as reflog:
         if reflog.fqrn != manifest.fqrn:
             raise BadFormat(f"the reflog is that of {reflog.fqrn}", hint="restore the repository's own .cvmfsreflog")
         reflog.add(RefKind.CATALOG, manifest.root, manifest.timestamp)

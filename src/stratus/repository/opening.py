@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -58,6 +57,8 @@ def split_url(url: str) -> tuple[str, str]:
 
 
 def _unknown(name: str, known: Iterable[str]) -> NoSuchRepository:
+    import difflib
+
     close = difflib.get_close_matches(name, known, 1)
     hint = f"did you mean {close[0]}?" if close else "give its URL (<store>/<name>), or create it with `stratus create`"
     return NoSuchRepository(f"no repository {name} is configured in {config.config_file()}", hint=hint)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from stratus.catalogs.tree import CatalogTree
-from stratus.errors import BadName, NoSuchRepository, NotFound
+from stratus.errors import BadFormat, BadName, NoSuchRepository, NotFound
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.compression import Compression
 from stratus.formats.hashes import Digest, ObjectId, Suffix
@@ -89,7 +89,13 @@ class Repository:
             known = self._manifest
         seen = None if known is None else Seen(known.revision, known.timestamp)
         trusted = TrustedMetadata(self.fqrn, self.public_keys, self._clock(), seen)
-        manifest = trusted.set_manifest(data)
+        try:
+            manifest = trusted.set_manifest(data)
+        except BadFormat as error:
+            raise BadFormat(
+                f"the manifest of {self.url} is none: {error.message}",
+                hint="check the URL; a login page or a proxy may answer in its place",
+            ) from error
         certificate = ObjectId(manifest.certificate, Suffix.CERTIFICATE)
         trusted.set_certificate(self._public(self.layout.object(certificate), "certificate"))
         trusted.set_whitelist(self._public(self.layout.whitelist, "whitelist"))
@@ -127,7 +133,10 @@ class Repository:
             for nested, catalog in self._roots():
                 if catalog.revision == which:
                     return nested
-        what = f"tag {which}" if isinstance(which, str) else f"revision {which}"
+        if isinstance(which, datetime):
+            what = f"revision that is as old as {which.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        else:
+            what = f"tag {which}" if isinstance(which, str) else f"revision {which}"
         raise BadName(f"{self.fqrn} has no {what}", hint="see `stratus log` and `stratus tag list` for those there are")
 
     def _find_tag(self, which: int | str | datetime) -> Tag | None:
@@ -153,7 +162,9 @@ class Repository:
 
     def _history(self) -> History | None:
         digest = self.manifest.history
-        return None if digest is None else History.parse(self.objects.fetch(ObjectId(digest, Suffix.HISTORY)))
+        if digest is None:
+            return None
+        return History.parse(self.objects.fetch(ObjectId(digest, Suffix.HISTORY)), sound=True)
 
     def tags(self) -> list[Tag]:
         """All tags, the newest revision first."""

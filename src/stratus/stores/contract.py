@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NewType, Protocol, TypeVar
+from typing import Literal, NewType, Protocol, TypeVar, runtime_checkable
 
 from typing_extensions import Buffer
 
@@ -211,4 +211,17 @@ class Store(Protocol):
 
     def now(self) -> datetime:
         """The store's clock, UTC, right to 2 s."""
+        ...
+
+
+@runtime_checkable
+class Shared(Store, Protocol):
+    """A store that other processes of this machine can use too."""
+
+    def elsewhere(self) -> Callable[[], Store]:
+        """What opens the same store there, without its observers; can be pickled, and may hold secrets."""
+        ...
+
+    def tell(self, exchange: Exchange) -> None:
+        """Tells the observers of a request that another process made for this one."""
         ...

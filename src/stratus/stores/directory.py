@@ -16,6 +16,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -36,6 +37,7 @@ from stratus.stores.contract import (
     Blob,
     Condition,
     Created,
+    Exchange,
     Grant,
     Headers,
     Item,
@@ -85,6 +87,12 @@ class DirectoryStore:
         view = DirectoryStore(self._path)
         view._observer = both(self._observer, observer)
         return view
+
+    def elsewhere(self) -> Callable[[], DirectoryStore]:
+        return functools.partial(DirectoryStore, self._path)
+
+    def tell(self, exchange: Exchange) -> None:
+        self._observer(exchange)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -354,7 +362,10 @@ class DirectoryStore:
 
     def _make_temporary(self) -> None:
         directory = self._path / TEMPORARY
-        self._path.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError):
+            raise StoreError(f"{self._path} is, or lies below, a file", hint="name a directory") from None
         directory.mkdir(mode=0o700, exist_ok=True)
         oldest = (datetime.now(UTC) - _LEFTOVER_AGE).timestamp()
         for path in directory.iterdir():

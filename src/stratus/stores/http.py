@@ -40,7 +40,7 @@ from stratus.stores.contract import (
 from stratus.stores.keys import check_key, object_name
 from stratus.stores.observing import Watch, both
 from stratus.stores.parallel import WORKERS, each
-from stratus.stores.retries import Lost, again, passes
+from stratus.stores.retries import Lost, again, passes, reason
 
 TIMEOUT = 10.0  # seconds, to connect and between two pieces of an answer
 _PAST_CACHES = {"Cache-Control": "no-cache", "Pragma": "no-cache"}
@@ -140,7 +140,7 @@ class HttpStore:
             )
         except urllib3.exceptions.HTTPError as error:
             watch.tell(0)
-            raise Lost(f"no answer from {url}: {error}") from error
+            raise Lost(f"no answer from {url}: {reason(error)}") from error
         watch.tell(reply.status, received=len(reply.data))
         self._clock.learn(reply.headers.get("Date", ""))
         if reply.status in (403, 404, 410):  # S3 answers 403 to those who may not list

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from stratus.errors import UsageError
 from stratus.stores.contract import Store
-from stratus.stores.memory import MemoryStore
+
+if TYPE_CHECKING:
+    from stratus.stores.memory import MemoryStore
 
 _HINT = "use s3://bucket[/prefix][?endpoint=URL&region=NAME], file:///directory, a path, or http(s)://host/path to read"
 
@@ -29,6 +32,8 @@ def open_store(url: str) -> Store:
         return _directory(Path(url).expanduser())
     match scheme:
         case "memory":
+            from stratus.stores.memory import MemoryStore
+
             with _lock:
                 return _memories.setdefault(rest, MemoryStore(rest))
         case "file":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -54,8 +55,11 @@ def probe(store: Store, prefix: str) -> Capabilities:
         found = [stat.key for stat in store.list(f"{base}/list/a!")]
         _require(found == [listed], f"{store.url} does not list keys by any beginning: {found} instead of {[listed]}")
         grants, checksums = _check_grants(store, granted)
-    finally:
-        store.delete([key, listed, granted])
+    except BaseException:
+        with contextlib.suppress(StoreError):
+            store.delete([key, listed, granted])
+        raise
+    store.delete([key, listed, granted])
     return Capabilities(conditional_puts=True, byte_prefixes=True, grants=grants, checksums=checksums)
 
 

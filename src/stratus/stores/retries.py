@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,6 +17,9 @@ _FIRST_PAUSE = 0.1  # seconds; doubled each time, 3 s in all
 _PASSING = frozenset({408, 429, 500, 502, 503, 504})
 
 
+_SYSTEM = re.compile(r"\[Errno -?\d+\] ([^')]+)")
+
+
 class Lost(StoreError):
     """No answer came. ``sent``: the request may have arrived all the same."""
 
@@ -25,6 +29,12 @@ class Lost(StoreError):
 def passes(status: int) -> bool:
     """Whether an answer with this status may be another one in a moment."""
     return status in _PASSING
+
+
+def reason(error: Exception) -> str:
+    """Why there is no answer, as the operating system says it, without the objects that the HTTP library names."""
+    found = _SYSTEM.search(str(error))
+    return found[1] if found else str(error).rpartition("): ")[2]
 
 
 def pause(attempt: int) -> None:

@@ -29,6 +29,7 @@ from stratus.stores.contract import (
     Blob,
     Condition,
     Created,
+    Exchange,
     Grant,
     Headers,
     Item,
@@ -46,7 +47,7 @@ from stratus.stores.parallel import each
 from stratus.stores.prepared import Deferred
 from stratus.stores.retries import ATTEMPTS, Lost, again, pause
 from stratus.stores.s3_objects import Objects
-from stratus.stores.s3_place import Place, find_place
+from stratus.stores.s3_place import FixedKeys, Place, find_place
 from stratus.stores.s3_wire import Reply, Signed, Wire, elements
 
 T = TypeVar("T")
@@ -91,6 +92,15 @@ class S3Store:
         view._place, view._wire, view._objects = self._place, self._wire, self._objects
         view._observer = both(self._observer, observer)
         return view
+
+    def elsewhere(self) -> Callable[[], S3Store]:
+        credentials = self._place.credentials
+        if credentials is None or isinstance(credentials, FixedKeys):
+            return functools.partial(S3Store.at, self._place)
+        return functools.partial(_open_again, self.url)  # they are found there as they were here
+
+    def tell(self, exchange: Exchange) -> None:
+        self._observer(exchange)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
@@ -140,11 +150,10 @@ class S3Store:
             page = self._good(
                 self._ask(lambda: self._wire.sign("list", "GET", None, query=query, label=prefix)), (200,)
             )
-            try:
-                head = elements(page.body)[0]
-                found = elements(page.body, "Contents")
-            except ET.ParseError as error:
-                raise StoreError(f"{page.signed.url} did not answer with a listing: {error}") from error
+            head = _parsed(page, "a listing")[0]
+            found = _parsed(page, "a listing", "Contents")
+            if "IsTruncated" not in head:
+                raise _no_server(page, "a listing")
             decode: Callable[[str], str] = unquote_plus if head.get("EncodingType") == "url" else str
             for item in found:
                 key = decode(item["Key"])[len(self._place.prefix) :]
@@ -284,7 +293,7 @@ class S3Store:
         if reply.status == 404 and reply.code != "NoSuchBucket":
             raise NotFound(f"there is no {source} in {self.url}")
         self._good(reply, (200,))
-        etag = elements(reply.body)[0].get("ETag", "")
+        etag = _parsed(reply, "a result")[0].get("ETag", "")
         if not etag:  # S3 may begin to answer before it has failed
             raise reply.failure(self._anonymous)
         return Version(etag.strip('"'))
@@ -321,7 +330,7 @@ class S3Store:
         if signed.method == "DELETE":
             self._good(reply, (200, 204, 404))
             return set(keys)
-        deleted = elements(self._good(reply, (200,)).body, "Deleted")
+        deleted = _parsed(self._good(reply, (200,)), "a list", "Deleted")
         return {item["Key"][len(self._place.prefix) :] for item in deleted} & set(keys)
 
     # -- prepared requests and grants --------------------------------------------------------------------------------
@@ -420,6 +429,14 @@ def _unknown(error: StoreError) -> Unknown:
     )
 
 
+def _open_again(url: str) -> S3Store:
+    from stratus.stores.opening import open_store
+
+    store = open_store(url)
+    assert isinstance(store, S3Store)
+    return store
+
+
 def _fields(headers: Headers) -> dict[str, str]:
     fields = {"Content-Type": headers.content_type}
     if headers.cache_control:
@@ -428,4 +445,23 @@ def _fields(headers: Headers) -> dict[str, str]:
 
 
 def _date(reply: Reply) -> datetime:
-    return parsedate_to_datetime(reply.headers["Last-Modified"]).astimezone(UTC)
+    try:
+        return parsedate_to_datetime(reply.headers["Last-Modified"]).astimezone(UTC)
+    except (KeyError, ValueError):
+        raise _no_server(reply, "an object") from None
+
+
+def _parsed(reply: Reply, wanted: str, *path: str) -> list[dict[str, str]]:
+    try:
+        return elements(reply.body, *path)
+    except ET.ParseError:
+        raise _no_server(reply, wanted) from None
+
+
+def _no_server(reply: Reply, wanted: str) -> StoreError:
+    request = f"{reply.signed.method} {reply.signed.url.partition('?')[0]}"
+    sent = reply.headers.get("Content-Type", "nothing")
+    return StoreError(
+        f"what answers {request} is no S3 server: it sends {sent} instead of {wanted}",
+        hint="check the endpoint: a proxy or a login page may be in the way",
+    )

@@ -20,7 +20,7 @@ from stratus.stores.clock import Clock
 from stratus.stores.contract import Observer, Verb
 from stratus.stores.observing import Watch
 from stratus.stores.parallel import WORKERS
-from stratus.stores.retries import ATTEMPTS, Lost, passes, pause
+from stratus.stores.retries import ATTEMPTS, Lost, passes, pause, reason
 from stratus.stores.s3_place import Place
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -154,7 +154,7 @@ class Wire:
             )
         except HTTPError as error:
             watch.tell(0, sent=len(signed.body))
-            lost = Lost(f"no answer to {signed.method} {signed.url.partition('?')[0]}: {error}")
+            lost = Lost(f"no answer to {signed.method} {signed.url.partition('?')[0]}: {reason(error)}")
             lost.sent = not isinstance(error, (NewConnectionError, ConnectTimeoutError))
             raise lost from error
         watch.tell(answer.status, sent=len(signed.body), received=len(answer.data))

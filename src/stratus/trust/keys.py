@@ -14,13 +14,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
 
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
-from cryptography.x509.oid import NameOID
 
 from stratus.errors import BadFormat, NotPermitted, UsageError, WrongName
 from stratus.formats import certificates, signed
@@ -34,6 +32,7 @@ WHITELIST_DAYS = 30
 _CERTIFICATE_DAYS = 365
 _KEY_BITS = 2048
 _PUBLIC_EXPONENT = 65537
+_PAIR = "files of different keys are mixed up in that directory: restore those that were made together"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +53,9 @@ class RepositoryKeys:
 
     def __post_init__(self) -> None:
         if not _belong(self._key, certificates.public_key(self.certificate)):
-            raise BadFormat(f"the private key of {self.fqrn} does not belong to its certificate")
+            raise BadFormat(f"the private key of {self.fqrn} does not belong to its certificate", hint=_PAIR)
         if self._master_key and not _belong(self._master_key, certificates.load_public_key(self.public_key)):
-            raise BadFormat(f"the master key of {self.fqrn} does not belong to its public key")
+            raise BadFormat(f"the master key of {self.fqrn} does not belong to its public key", hint=_PAIR)
 
     @classmethod
     def generate(cls, fqrn: str) -> Self:
@@ -122,7 +121,7 @@ class RepositoryKeys:
             raise BadFormat("a manifest that names another certificate cannot be signed with this one's key")
         body = manifest.body()
         digest = manifest.root.algorithm.digest(body)
-        signature = self._key.sign(str(digest).encode(), padding.PKCS1v15(), hashes.SHA1())
+        signature = _sign(self._key, str(digest).encode(), hashes.SHA1())
         return signed.join(body, digest, signature)
 
     def sign_whitelist(self, whitelist: Whitelist, algorithm: Algorithm) -> bytes:
@@ -135,7 +134,7 @@ class RepositoryKeys:
             )
         body = whitelist.body()
         digest = algorithm.digest(body)
-        signature = self._master_key.sign(str(digest).encode(), padding.PKCS1v15(), NoDigestInfo())
+        signature = _sign(self._master_key, str(digest).encode(), NoDigestInfo())
         return signed.join(body, digest, signature)
 
     def new_whitelist(self, now: datetime, algorithm: Algorithm, days: int = WHITELIST_DAYS) -> Whitelist:
@@ -150,6 +149,9 @@ class RepositoryKeys:
 
 
 def _self_signed(fqrn: str, key: RSAPrivateKey) -> bytes:
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     label = fqrn if len(fqrn) <= 30 else f"{fqrn[:30]}[...]"
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{label} CernVM-FS Release Managers")])
     now = datetime.now(UTC)
@@ -162,6 +164,16 @@ def _self_signed(fqrn: str, key: RSAPrivateKey) -> bytes:
         not_valid_after=now + timedelta(days=_CERTIFICATE_DAYS),
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def _sign(key: RSAPrivateKey, text: bytes, scheme: hashes.SHA1 | NoDigestInfo) -> bytes:
+    """A signature that holds: a key that was damaged makes others."""
+    signature = key.sign(text, padding.PKCS1v15(), scheme)
+    try:
+        key.public_key().verify(signature, text, padding.PKCS1v15(), scheme)  # type: ignore[arg-type]  # NoDigestInfo, too
+    except InvalidSignature as error:
+        raise BadFormat("a private key is damaged", hint="restore the .key or .masterkey file from a copy") from error
+    return signature
 
 
 def _belong(key: RSAPrivateKey, public_key: RSAPublicKey) -> bool:
@@ -184,13 +196,16 @@ def _normal(pem: bytes) -> bytes:
 
 def _private_key(pem: bytes, fqrn: str) -> RSAPrivateKey:
     try:
-        key = serialization.load_pem_private_key(pem, password=None)
+        # Looking whether the primes are prime takes 50 ms; what is signed is verified instead.
+        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
     except TypeError as error:
         raise NotPermitted(f"a private key of {fqrn} is encrypted", hint="decrypt it with `openssl rsa`") from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadFormat(f"a private key of {fqrn} is not in PEM form") from error
+        raise BadFormat(
+            f"a private key of {fqrn} is not in PEM form", hint="restore the .key or .masterkey file from a copy"
+        ) from error
     if not isinstance(key, RSAPrivateKey):
-        raise BadFormat(f"a private key of {fqrn} is not an RSA key")
+        raise BadFormat(f"a private key of {fqrn} is not an RSA key", hint="the stock tools know no others")
     return key
 
 

@@ -110,6 +110,8 @@ class _Check:
         root = checker.find(self._path)
         if self._mountpoint is not None and root is not None:
             yield from self._transition(root, self._mountpoint)
+        if not self._path and root is not None:
+            yield from self._check_root_id()
         if self._path and not checker.has_marker:
             yield about("missing_marker", self._path, f"the nested catalog has no {MARKER.decode()} in its root")
         nested = yield from self._references("nested_catalogs", Transition.MOUNTPOINT, checker)
@@ -190,6 +192,14 @@ class _Check:
             yield about("wrong_root_prefix", self._path, what)
 
     # -- what the parent says ----------------------------------------------------------------------------------------
+
+    def _check_root_id(self) -> Iterator[Problem]:
+        halves = paths.md5_halves(self._path)
+        query = "SELECT rowid FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
+        if self._db.execute(query, halves).fetchall() != [(1,)]:
+            yield about(
+                "wrong_root_id", self._path, "the root is not the row with id 1, which the stock client takes for it"
+            )
 
     def _transition(self, root: RawRow, mountpoint: RawRow) -> Iterator[Problem]:
         differing = [

@@ -49,6 +49,7 @@ Code = Literal[
     "wrong_root_prefix",
     # the structure of catalogs
     "bad_root_row",
+    "wrong_root_id",
     "transition_mismatch",  # the two rows of a mountpoint differ
     "bad_transition",  # flags of nested and bind mountpoints
     "unregistered_mountpoint",

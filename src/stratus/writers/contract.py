@@ -11,7 +11,7 @@ from typing import Protocol
 from stratus.formats.changes import Change, ChangeSet
 from stratus.formats.hashes import ObjectId
 from stratus.formats.receipt import Cost, Entries, Objects, Receipt, Requests, Volumes
-from stratus.ingest.contract import NewObject, Policy
+from stratus.ingest.contract import Delivery, Policy
 from stratus.repository.revision import Revision
 
 
@@ -40,6 +40,14 @@ class Uploaded:
     plain_bytes: int = 0
     stored_bytes: int = 0
     uploaded_bytes: int = 0
+
+
+class Upload(Delivery, Protocol):
+    """A delivery that counts."""
+
+    @property
+    def uploaded(self) -> Uploaded:
+        """What was done so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +85,12 @@ class Writer(Protocol):
         """Those that are not in the store."""
         ...
 
-    def upload(self, lease: Lease, objects: Iterable[NewObject]) -> Uploaded:
-        """Stores what the store lacks; takes the objects one after another, a bounded number ahead."""
+    def upload(self, lease: Lease) -> Upload:
+        """Where the objects of a publish go: what the store lacks is stored."""
         ...
 
-    def appraise(self, lease: Lease, objects: Iterable[NewObject]) -> Uploaded:
-        """What ``upload`` would do; nothing is stored."""
+    def appraise(self, lease: Lease) -> Upload:
+        """Finds out what ``upload`` would do; nothing is stored."""
         ...
 
     def forecast(self, change_set: ChangeSet) -> Forecast:

@@ -7,7 +7,8 @@ import getpass
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
@@ -15,7 +16,7 @@ from stratus.catalogs.tree import CatalogTree
 from stratus.commit.round import Committer, Decision, Submission, commit, preview
 from stratus.costs.meter import Meter
 from stratus.costs.prices import AWS
-from stratus.errors import Exists, StoreError, UsageError
+from stratus.errors import BadSignature, Exists, StoreError, UsageError
 from stratus.formats import paths, records
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.changes import ChangeSet, new_id
@@ -25,21 +26,19 @@ from stratus.formats.manifest import Manifest
 from stratus.formats.receipt import Entries, Objects, Problem, Receipt, Requests, Seconds, Volumes
 from stratus.formats.records import Collection, Format, Settings
 from stratus.formats.trusted import verify_manifest
-from stratus.ingest.contract import NewObject, Policy
+from stratus.ingest.contract import Policy
 from stratus.repository import objects
 from stratus.repository.head import Head, read_head
 from stratus.repository.layout import Layout
 from stratus.repository.revision import Revision
 from stratus.stores import flows
-from stratus.stores.contract import ABSENT, Created, Item, Store
+from stratus.stores.contract import ABSENT, Store
 from stratus.stores.flows import Flow
 from stratus.trust.keys import RepositoryKeys
-from stratus.writers.contract import Forecast, Lease, Uploaded
+from stratus.writers.contract import Forecast, Lease
 from stratus.writers.known import KnownObjects
-
-# Above this size asking first costs less than sending what may be there already. Bytes.
-_ASK_FIRST = 1 << 20
-_LOOKED_AT_ONCE = 500
+from stratus.writers.remembered import Remembered, era
+from stratus.writers.uploading import StoreDelivery
 
 
 @dataclass(slots=True)
@@ -51,7 +50,8 @@ class _Leased:
     settings: Settings
     revision: Revision
     known: KnownObjects
-    appraised: Requests = field(default_factory=Requests)  # what uploading what was appraised would ask for
+    remembered: Remembered | None = None
+    appraised: StoreDelivery | None = None
 
 
 class DirectWriter:
@@ -60,13 +60,16 @@ class DirectWriter:
     There are no leases yet: of two writers to one path the slower one is told, or its changes are applied on top.
     """
 
-    def __init__(self, store: Store, fqrn: str, keys: RepositoryKeys, name: str | None = None) -> None:
-        """``name`` is who publishes, by default the user and the host."""
+    def __init__(
+        self, store: Store, fqrn: str, keys: RepositoryKeys, name: str | None = None, cache: Path | None = None
+    ) -> None:
+        """``name`` is who publishes, by default the user and the host; in ``cache`` is noted what was stored."""
         self._meter = Meter()
         self._store = store.observed(self._meter)
         self._fqrn = fqrn
         self._layout = Layout(fqrn)
         self._keys = keys
+        self._cache = cache
         self.name = name if name is not None else f"{getpass.getuser()}@{socket.gethostname()}"
         self._leased: dict[str, _Leased] = {}
         self._receipts: dict[str, Receipt] = {}
@@ -78,9 +81,23 @@ class DirectWriter:
         self._leased[lease.id] = leased
         try:
             yield lease
+            self._keep(leased, published=lease.id in self._receipts)
+        except Exception:
+            self._keep(leased, published=False)
+            raise
         finally:
             del self._leased[lease.id]
             leased.revision.close()
+            if leased.remembered is not None:
+                leased.remembered.close()
+
+    def _keep(self, leased: _Leased, published: bool) -> None:
+        """Remembers what was stored, once it is safe."""
+        if leased.remembered is None or not leased.remembered.has_news:
+            return
+        if not published:
+            self._store.sync()
+        leased.remembered.save(leased.head.manifest.revision + published)
 
     def _open(self) -> Flow[_Leased]:
         # The epoch is read before the manifest: what that one names is present in this epoch.
@@ -97,16 +114,21 @@ class DirectWriter:
             return Catalog.parse(head.root) if nested == head.at else reader.catalog(nested)
 
         tree = CatalogTree(head.at, load)
-        return _Leased(
-            head,
-            records.parse(collection, Collection).n,
-            records.parse(settings, Settings),
-            Revision(head.at, reader, tree),
-            KnownObjects(tree, reader),
-        )
+        now, how = records.parse(collection, Collection), records.parse(settings, Settings)
+        remembered = None
+        if self._cache is not None:
+            name = era(now.nonce, how.algorithm, how.packing)
+            remembered = Remembered(self._cache, self._store.url, self._fqrn, name, head.manifest.revision)
+        return _Leased(head, now.n, how, Revision(head.at, reader, tree), KnownObjects(tree, reader), remembered)
 
     def _verify(self, data: bytes) -> Manifest:
-        return verify_manifest(data, self._keys.certificate, self._fqrn)
+        try:
+            return verify_manifest(data, self._keys.certificate, self._fqrn)
+        except BadSignature as error:
+            raise BadSignature(
+                f"these are not the keys that {self._fqrn} was signed with: {error.message}",
+                hint="give the directory of the repository's own keys with --keys",
+            ) from error
 
     def base(self, lease: Lease) -> Revision:
         return self._leased[lease.id].revision
@@ -114,7 +136,7 @@ class DirectWriter:
     def policy(self, lease: Lease) -> Policy:
         settings = self._leased[lease.id].settings
         limits = ChunkLimits(settings.chunk_minimum, settings.chunk_average, settings.chunk_maximum)
-        return Policy(settings.algorithm, settings.file_compression, limits)
+        return Policy(settings.algorithm, settings.packing, limits)
 
     # -- objects -----------------------------------------------------------------------------------------------------
 
@@ -126,67 +148,18 @@ class DirectWriter:
         keys = {self._layout.object(object_id): object_id for object_id in ids}
         return {keys[key] for key in self._store.missing(keys)} if keys else set()
 
-    def upload(self, lease: Lease, objects: Iterable[NewObject]) -> Uploaded:
+    def upload(self, lease: Lease) -> StoreDelivery:
         leased = self._leased[lease.id]
-        new = present = plain = stored = uploaded = 0
-        sizes: dict[str, tuple[int, int]] = {}
+        return StoreDelivery(self._store, self._layout, leased.known, leased.remembered)
 
-        def wanted() -> Iterator[Item]:
-            nonlocal present, plain, stored
-            for item in objects:
-                plain += item.plain_size
-                stored += len(item.stored)
-                if item.id in leased.known or (len(item.stored) > _ASK_FIRST and not self._absent([item.id])):
-                    present += 1
-                    continue
-                leased.known.add(item.id)  # is there once this one put is done
-                key = self._layout.object(item.id)
-                sizes[key] = item.plain_size, len(item.stored)
-                yield Item(key, item.stored)
-
-        for result in self._store.put_many(wanted()):
-            _, size = sizes.pop(result.key)
-            uploaded += size
-            if isinstance(result, Created):
-                new += 1
-            else:
-                present += 1
-        return Uploaded(new, present, plain, stored, uploaded)
-
-    def appraise(self, lease: Lease, objects: Iterable[NewObject]) -> Uploaded:
+    def appraise(self, lease: Lease) -> StoreDelivery:
         leased = self._leased[lease.id]
-        new = present = plain = stored = uploaded = 0
-        puts = heads = 0
-        unknown: dict[ObjectId, int] = {}
-
-        def look() -> None:
-            nonlocal new, present, uploaded, puts, heads
-            missing = self._absent(unknown)
-            new += len(missing)
-            present += len(unknown) - len(missing)
-            asked = {object_id for object_id, size in unknown.items() if size > _ASK_FIRST}
-            heads += len(asked)
-            sent = unknown.keys() - (asked - missing)
-            puts += len(sent)
-            uploaded += sum(unknown[object_id] for object_id in sent)
-            unknown.clear()
-
-        for item in objects:
-            plain += item.plain_size
-            stored += len(item.stored)
-            if item.id in leased.known:
-                present += 1
-                continue
-            leased.known.add(item.id)
-            unknown[item.id] = len(item.stored)
-            if len(unknown) >= _LOOKED_AT_ONCE:
-                look()
-        look()
-        leased.appraised = Requests(put=puts, head=heads)
-        return Uploaded(new, present, plain, stored, uploaded)
+        leased.appraised = StoreDelivery(self._store, self._layout, leased.known, leased.remembered, appraises=True)
+        return leased.appraised
 
     def forecast(self, change_set: ChangeSet) -> Forecast:
         leased = self._leased[change_set.id]
+        appraised = Requests() if leased.appraised is None else leased.appraised.requests
         before = self._meter.requests.head
         submission = Submission(change_set, leased.epoch, leased.head)
         flow = preview(self._committer(leased), submission, leased.head)
@@ -194,8 +167,8 @@ class DirectWriter:
         read = self._meter.requests
         requests = Requests(
             get=read.get + 1,  # the epoch is read once more
-            put=leased.appraised.put + stored + 3,  # and reflog, manifest, receipt
-            head=leased.appraised.head + read.head - before,
+            put=appraised.put + stored + 3,  # and reflog, manifest, receipt
+            head=appraised.head + read.head - before,
         )
         return Forecast(
             tuple(change_set.changes),

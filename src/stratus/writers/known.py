@@ -6,8 +6,9 @@ from collections import deque
 
 from stratus.catalogs.tree import CatalogTree
 from stratus.errors import StratusError
+from stratus.formats import paths
 from stratus.formats.catalog import Catalog
-from stratus.formats.hashes import Digest, ObjectId
+from stratus.formats.hashes import Digest, ObjectId, Suffix
 from stratus.repository.objects import Objects
 
 # A request for an unknown object costs more than a catalog does, and its bytes as well: with each so many of them, one
@@ -26,28 +27,40 @@ class KnownObjects:
     def __init__(self, tree: CatalogTree, objects: Objects) -> None:
         self._tree = tree
         self._objects = objects
-        self._known: set[ObjectId] = set()
+        self._known: set[bytes] = set()  # digest and letter
         self._taken = 0  # catalogs of the tree
         self._read: set[Digest] = set()
         self._waiting = deque(tree.root.references.values())
         self._unknown = 0
+        self._visited = b"/"  # no directory
+
+    def visit(self, path: bytes) -> None:
+        """Loads the catalog that has the row of ``path``: if a file did not change, it names the file's objects."""
+        directory = paths.parent(path)
+        if directory != self._visited:
+            self._visited = directory
+            self._tree.catalog_of(directory)
 
     def __contains__(self, object_id: ObjectId) -> bool:
+        return self.has(object_id.digest.raw, object_id.suffix)
+
+    def has(self, digest: bytes, suffix: Suffix) -> bool:
         """Whether it is in the store for certain; asking for unknown ones makes it learn."""
         if self._tree.loaded > self._taken:
             for catalog in self._tree.catalogs[self._taken :]:
                 self._take(catalog)
                 self._taken += 1
-        if object_id in self._known:
+        name = digest + suffix.encode()
+        if name in self._known:
             return True
         self._unknown += 1
-        if self._unknown % _UNKNOWN_PER_CATALOG == 0 and len(self._known) < _MOST:
+        if self._unknown % _UNKNOWN_PER_CATALOG == 0 and self._waiting and len(self._known) < _MOST:
             self._learn()
-        return object_id in self._known
+        return name in self._known
 
-    def add(self, object_id: ObjectId) -> None:
+    def add(self, digest: bytes, suffix: Suffix) -> None:
         """It is in the store from now on."""
-        self._known.add(object_id)
+        self._known.add(digest + suffix.encode())
 
     def _learn(self) -> None:
         while self._waiting:
@@ -64,4 +77,4 @@ class KnownObjects:
             return
 
     def _take(self, catalog: Catalog) -> None:
-        self._known.update(catalog.objects())
+        self._known.update(known.digest.raw + known.suffix.encode() for known in catalog.objects())

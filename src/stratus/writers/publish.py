@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER
@@ -16,13 +17,16 @@ from stratus.catalogs.structure import MARKER
 from stratus.errors import BadFormat, StratusError, UsageError
 from stratus.formats import dirtab, paths
 from stratus.formats.changes import Change, ChangeSet, Put, Remove, Tag, Untag, Usage
-from stratus.formats.compression import Compression
 from stratus.formats.dirtab import Dirtab
-from stratus.formats.entries import Content, Entry, Kind
+from stratus.formats.entries import Entry, Kind
+from stratus.formats.hashes import ObjectId
 from stratus.formats.receipt import Receipt
-from stratus.ingest.contract import NewObject, Placement, Policy, Source
+from stratus.ingest.contract import Body, Draft, Placement, Progress, Source, Warn
+from stratus.ingest.pipeline import Pipeline
 from stratus.repository.revision import Revision
-from stratus.writers.contract import Forecast, Lease, Uploaded, Writer
+from stratus.writers.contract import Forecast, Lease, Upload, Uploaded, Writer
+
+_LOOKED_UP = 3  # entries of a directory; for more of them it is listed
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,8 @@ class Options:
         owner: user and group id of all entries, None keeps the sources'.
         strip_components: leading components that names lose.
         xattrs: publish extended attributes too.
+        workers: processes that pack and upload; 0 does it in this one, None takes one per processor.
+        progress: is told how far it is.
     """
 
     replace: bool = False
@@ -44,6 +50,8 @@ class Options:
     xattrs: bool = False
     message: str = ""
     tag: str | None = None
+    workers: int | None = None
+    progress: Progress | None = None
 
 
 def publish(
@@ -54,7 +62,7 @@ def publish(
     Raises BadSource, Rejected, Busy, StoreError; nothing is published then.
     """
     with writer.lease(path) as lease:
-        return _submit(writer, _change_set(writer, lease, fqrn, path, sources, who, options, writer.upload))
+        return _submit(writer, _change_set(writer, lease, fqrn, path, sources, who, options, writer.upload(lease)))
 
 
 def forecast(
@@ -62,7 +70,7 @@ def forecast(
 ) -> Forecast:
     """What ``publish`` would do; nothing is stored. Raises what it raises."""
     with writer.lease(path) as lease:
-        return writer.forecast(_change_set(writer, lease, fqrn, path, sources, who, options, writer.appraise))
+        return writer.forecast(_change_set(writer, lease, fqrn, path, sources, who, options, writer.appraise(lease)))
 
 
 def _change_set(
@@ -73,32 +81,31 @@ def _change_set(
     sources: Sequence[Source],
     who: str,
     options: Options,
-    send: Callable[[Lease, Iterable[NewObject]], Uploaded],
+    upload: Upload,
 ) -> ChangeSet:
-    """Reads the sources, sends their objects, and says what is different from the lease's base."""
+    """Reads the sources, delivers their objects, and says what is different from the lease's base."""
     if options.catalog and not path:
         raise UsageError("the root of a repository is a catalog already", hint="give a path: NAME:/directory")
     begun = time.monotonic()
-    entries: dict[bytes, Entry] = {}
     warnings: list[str] = []
     base = writer.base(lease)
-    policy = replace(writer.policy(lease), xattrs=options.xattrs)
-    content = _content(sources, policy, Placement(path, options.owner, options.strip_components), warnings)
+    placement = Placement(path, options.owner, options.strip_components, options.xattrs)
+    drafts = _drafts(sources, placement, warnings.append)
     if options.catalog:
-        content = _with_marker(content, path, policy, options.owner)
-    uploaded = send(lease, _sorted_out(content, entries, base))
-    objects = {known: None for entry in entries.values() if entry.content for known in entry.content.objects()}
+        drafts = _with_marker(drafts, path, options.owner)
+    pipeline = Pipeline(writer.policy(lease), upload, warnings.append, options.workers, options.progress)
+    entries = _packed(drafts, pipeline)
     return ChangeSet(
         id=lease.id,
         repository=fqrn,
         path=path,
         changes=tuple(_changes(base, entries, path, options.replace)),
-        objects=tuple(objects),
+        objects=tuple(_objects(entries.values())),
         base=lease.base,
         writer=who,
         message=options.message,
         tag=options.tag,
-        usage=_usage(uploaded, time.monotonic() - begun),
+        usage=_usage(upload.uploaded, time.monotonic() - begun),
         warnings=tuple(warnings),
     )
 
@@ -136,57 +143,52 @@ def _submit(writer: Writer, change_set: ChangeSet) -> Receipt:
 # -- content ---------------------------------------------------------------------------------------------------------
 
 
-def _content(
-    sources: Sequence[Source], policy: Policy, placement: Placement, warnings: list[str]
-) -> Iterator[NewObject | Entry]:
+def _drafts(sources: Sequence[Source], placement: Placement, warn: Warn) -> Iterator[Draft]:
     for number, source in enumerate(sources):
-        for item in source.read(policy, placement, warnings.append):
+        for draft in source.scan(placement, warn):
             # Group numbers are each source's own.
-            if isinstance(item, Entry) and item.group:
-                yield replace(item, group=item.group * len(sources) + number)
-            else:
-                yield item
+            yield draft._replace(group=draft.group * len(sources) + number) if draft.group else draft
 
 
-def _with_marker(
-    content: Iterable[NewObject | Entry], path: bytes, policy: Policy, owner: tuple[int, int] | None
-) -> Iterator[NewObject | Entry]:
-    """The content, and the marker that makes ``path`` a nested catalog if it has none."""
+def _with_marker(drafts: Iterable[Draft], path: bytes, owner: tuple[int, int] | None) -> Iterator[Draft]:
+    """The drafts, and the marker that makes ``path`` a nested catalog if it has none."""
     marker = path + b"/" + MARKER
     there = False
-    for item in content:
-        there = there or (isinstance(item, Entry) and item.path == marker)
-        yield item
+    for draft in drafts:
+        there = there or draft.path == marker
+        yield draft
     if not there:
-        empty = Compression.ZLIB.pack(b"")
-        digest = policy.algorithm.digest(empty)
-        content_of_marker = Content(policy.algorithm, digest)
-        for object_id in content_of_marker.objects():
-            yield NewObject(object_id, empty, 0)
         uid, gid = owner or (0, 0)
-        yield Entry(marker, Kind.FILE, 0o644, uid, gid, 0, 0, content=content_of_marker)
+        yield Draft(marker, Kind.FILE, 0o644, uid, gid, 0, 0, body=Body(b"", 0))
 
 
-def _sorted_out(
-    content: Iterable[NewObject | Entry], entries: dict[bytes, Entry], base: Revision
-) -> Iterator[NewObject]:
-    """The objects; the entries go to ``entries``.
+def _packed(drafts: Iterable[Draft], pipeline: Pipeline) -> dict[bytes, Entry]:
+    """The entries, by path; hard links share what is packed."""
+    found: dict[bytes, Draft] = {}
+    linked: set[Body] = set()
+    with pipeline:
+        for draft in drafts:
+            path, body = draft.path, draft.body
+            found[path] = draft
+            if body is not None and body not in linked:
+                linked.add(body)
+                pipeline.add(path, body)
+        pipeline.finish()
+    return {path: draft.entry() for path, draft in found.items()}
 
-    The last object waits for its entry, and the entry is looked up in the base before the object goes on: so the
-    catalog that knows the object, if the file did not change, is loaded when the writer asks what is known.
-    """
-    held: NewObject | None = None
-    for item in content:
-        if isinstance(item, Entry):
-            entries[item.path] = item
-            base.lookup(item.path)
-        if held is not None:
-            yield held
-            held = None
-        if isinstance(item, NewObject):
-            held = item
-    if held is not None:
-        yield held
+
+def _objects(entries: Iterable[Entry]) -> Iterator[ObjectId]:
+    """All that the entries name, each once."""
+    seen: set[bytes] = set()
+    for entry in entries:
+        content = entry.content
+        if content is None or (content.digest is not None and content.digest.raw in seen):
+            continue
+        for object_id in content.objects():
+            name = object_id.digest.raw + object_id.suffix.encode()
+            if name not in seen:
+                seen.add(name)
+                yield object_id
 
 
 def _usage(uploaded: Uploaded, seconds: float) -> Usage:
@@ -207,17 +209,47 @@ def _changes(base: Revision, entries: dict[bytes, Entry], path: bytes, replace_a
     """The records that make the base hold the entries, sorted by components, Remove before Put."""
     removals = _surplus(base, entries, path) if replace_all else set()
     groups = _groups(entries.values())
-    for changed in sorted(entries.keys() | removals, key=paths.components):
+    there = _Comparison(base, entries)
+    # Names hold no NUL: this is the order of components.
+    for changed in sorted(entries.keys() | removals, key=lambda path: path.replace(b"/", b"\0")):
         entry = entries.get(changed)
         if entry is None:
             yield Remove(changed, recursive=True)
             continue
-        old = base.lookup(changed)
+        old = there.lookup(changed)
         if old is not None and old.kind is not entry.kind:
             yield Remove(changed, recursive=True)
         elif old is not None and _same(base, old, entry, groups):
             continue
         yield Put(entry)
+
+
+class _Comparison:
+    """The base's entries at the paths of others; a directory that most of is asked for is listed at once."""
+
+    def __init__(self, base: Revision, paths_: Iterable[bytes]) -> None:
+        self._base = base
+        self._asked = Counter(map(paths.parent, paths_))
+        self._listed: dict[bytes, dict[bytes, Entry] | None] = {}
+
+    def lookup(self, path: bytes) -> Entry | None:
+        """As ``Revision.lookup``."""
+        directory = paths.parent(path)
+        try:
+            listed = self._listed[directory]
+        except KeyError:
+            listed = self._listed[directory] = self._list(directory)
+        return self._base.lookup(path) if listed is None else listed.get(path)
+
+    def _list(self, directory: bytes) -> dict[bytes, Entry] | None:
+        """None if looking each path up is less work."""
+        if directory:
+            above = self._listed.get(paths.parent(directory))
+            if above is not None and directory not in above:
+                return {}
+        if self._asked[directory] < _LOOKED_UP:
+            return None
+        return {row.entry.path: row.entry for row in self._base.tree.rows(directory)}
 
 
 def _surplus(base: Revision, entries: dict[bytes, Entry], path: bytes) -> set[bytes]:
@@ -259,6 +291,8 @@ def _groups(entries: Iterable[Entry]) -> dict[tuple[bytes, int], set[bytes]]:
 
 def _same(base: Revision, old: Entry, new: Entry, groups: dict[tuple[bytes, int], set[bytes]]) -> bool:
     """Whether nothing has to be done; numbers of hard-link groups and sizes of directories do not matter."""
+    if old == new and not old.group:
+        return True
     if replace(old, group=0) != replace(new, group=0, size=old.size if new.kind is Kind.DIRECTORY else new.size):
         return False
     if not old.group and not new.group:

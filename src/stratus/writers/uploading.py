@@ -1,0 +1,105 @@
+"""How the objects of a publish get into a store, or how it is found out what that would take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from stratus.formats.receipt import Requests
+from stratus.ingest.contract import Packed
+from stratus.repository.layout import Layout
+from stratus.stores.contract import Exchange, Shared, Store
+from stratus.writers.contract import Uploaded
+from stratus.writers.known import KnownObjects
+from stratus.writers.remembered import Remembered
+from stratus.writers.uploaders import ASK_FIRST, Report, StoreAppraiser, StoreUploader
+
+
+@dataclass(slots=True)
+class StoreDelivery:
+    """A ``Delivery`` into a store, or with ``appraises`` one that only finds out what it would do.
+
+    Attributes:
+        known: objects that need not be looked for.
+        remembered: objects of earlier publishes, if there is a place for them.
+        uploaded: what was done so far.
+        requests: that uploading what was appraised would take.
+    """
+
+    store: Store
+    layout: Layout
+    known: KnownObjects
+    remembered: Remembered | None = None
+    appraises: bool = False
+    uploaded: Uploaded = field(default_factory=Uploaded)
+    requests: Requests = field(default_factory=Requests)
+
+    @property
+    def uploader(self) -> StoreUploader:
+        return (StoreAppraiser if self.appraises else StoreUploader)(self.store, self.layout)
+
+    @property
+    def anywhere(self) -> bool:
+        return isinstance(self.store, Shared)
+
+    def recall(self, keys: Sequence[bytes], sizes: Sequence[int]) -> Sequence[bytes | None]:
+        if self.remembered is None:
+            return [None] * len(keys)
+        found = self.remembered.find(keys)
+        digests: list[bytes | None] = []
+        plain = stored = present = 0
+        for key, size in zip(keys, sizes, strict=True):
+            digest, stored_size = found.get(key, (None, 0))
+            digests.append(digest)
+            if digest is not None:
+                present += 1
+                plain += size
+                stored += stored_size
+        self._count(present=present, plain=plain, stored=stored)
+        return digests
+
+    def wanted(self, objects: Sequence[Packed]) -> list[int]:
+        known = self.known
+        wanted = []
+        plain = stored = 0
+        for index, one in enumerate(objects):
+            plain += one.plain_size
+            stored += one.stored_size
+            known.visit(one.path)
+            if known.has(one.digest, one.suffix):
+                self._remember(one)
+            else:
+                known.add(one.digest, one.suffix)  # is there once this one put is done
+                wanted.append(index)
+        self._count(present=len(objects) - len(wanted), plain=plain, stored=stored)
+        return wanted
+
+    def sent(self, objects: Sequence[Packed], report: Report) -> None:
+        if report.exchanges and isinstance(self.store, Shared):
+            for values in report.exchanges:
+                self.store.tell(Exchange(*values))
+        new = uploaded = puts = heads = 0
+        for one, created in zip(objects, report.created, strict=True):
+            large = one.stored_size > ASK_FIRST
+            heads += large
+            new += created is True
+            if created if self.appraises and large else created is not None:
+                puts += 1
+                uploaded += one.stored_size
+            self._remember(one)
+        self._count(new=new, present=len(objects) - new, uploaded=uploaded)
+        self.requests = Requests(put=self.requests.put + puts, head=self.requests.head + heads)
+
+    def _remember(self, one: Packed) -> None:
+        if self.remembered is not None and not self.appraises:
+            self.remembered.add(one.key, one.digest, one.stored_size)
+
+    def _count(self, new: int = 0, present: int = 0, plain: int = 0, stored: int = 0, uploaded: int = 0) -> None:
+        old = self.uploaded
+        self.uploaded = Uploaded(
+            old.new + new,
+            old.present + present,
+            old.plain_bytes + plain,
+            old.stored_bytes + stored,
+            old.uploaded_bytes + uploaded,
+        )

@@ -1,0 +1,122 @@
+"""What one process has read or written need not be fetched again, and is never mistaken for what is there now."""
+
+from __future__ import annotations
+
+from stratus.catalogs.build import build
+from stratus.catalogs.tree import CatalogTree
+from stratus.commit.round import Committer, Decision, Submission, commit
+from stratus.costs.meter import Meter
+from stratus.formats.changes import Change, ChangeSet, Put, new_id
+from stratus.formats.entries import Content, Entry, Kind
+from stratus.formats.hashes import Algorithm, ObjectId, Suffix
+from stratus.formats.manifest import Manifest
+from stratus.formats.records import Settings
+from stratus.formats.trusted import verify_manifest
+from stratus.repository.head import read_head
+from stratus.repository.layout import Layout
+from stratus.repository.objects import Objects
+from stratus.repository.recent import Recent
+from stratus.stores import flows
+from stratus.stores.contract import Item, Store
+from tests.repositories import FQRN, content, keys, new_repository, problems, put, reader
+
+LAYOUT = Layout(FQRN)
+DIGEST = Algorithm.SHA1.digest
+
+
+def verify(data: bytes) -> Manifest:
+    return verify_manifest(data, keys().certificate, FQRN)
+
+
+def committer(recent: Recent) -> Committer:
+    return Committer(LAYOUT, Settings(), verify, keys().sign_manifest, recent)
+
+
+def publish(store: Store, recent: Recent, *changes: Change) -> Decision:
+    head = flows.run(read_head(LAYOUT, verify, recent), store)
+    change_set = ChangeSet(new_id(), FQRN, b"", changes)
+    flow = commit(committer(recent), [Submission(change_set, 0, head)], head)
+    return flows.run(flow, store)[change_set.id]
+
+
+def directory(path: bytes) -> Put:
+    return Put(Entry(path, Kind.DIRECTORY, 0o755, 0, 0, 4096, 0))
+
+
+def gets(store: Store, recent: Recent) -> int:
+    """The requests that reading the head takes."""
+    meter = Meter()
+    flows.run(read_head(LAYOUT, verify, recent), store.observed(meter))
+    return meter.requests.get
+
+
+def test_only_the_manifest_is_fetched_while_it_names_what_is_known() -> None:
+    store, recent = new_repository(), Recent()
+    assert (gets(store, recent), gets(store, recent)) == (4, 2)  # the manifest, and the reflog, which is not kept yet
+    publish(store, recent, directory(b"/a"))
+    assert gets(store, recent) == 1
+    publish(store, recent, directory(b"/b"))
+    assert content(store) == {"a": None, "b": None}
+    assert problems(store) == []
+
+
+def test_what_others_published_meanwhile_is_fetched() -> None:
+    store, recent = new_repository(), Recent()
+    publish(store, recent, directory(b"/a"))
+    put(store, {"other": b"x"})
+    assert gets(store, recent) == 4
+    publish(store, recent, directory(b"/b"))
+    assert content(store) == {"a": None, "b": None, "other": b"x"}
+    assert problems(store) == []
+
+
+def test_a_reflog_that_was_written_meanwhile_is_read_again() -> None:
+    store, recent = new_repository(), Recent()
+    publish(store, recent, directory(b"/a"))
+    store.put(LAYOUT.reflog, store.get(LAYOUT.reflog).data)  # the same bytes, another version
+    publish(store, recent, directory(b"/b"))
+    assert content(store) == {"a": None, "b": None}
+    assert problems(store) == []
+
+
+def test_a_catalog_that_a_reader_loaded_is_not_fetched_for_the_commit() -> None:
+    store, recent, meter = new_repository(), Recent(), Meter()
+    put(store, {".cvmfscatalog": b"", "f": b""}, b"/d")
+    head = flows.run(read_head(LAYOUT, verify, recent), store)
+    objects = Objects(store.observed(meter), LAYOUT, recent)
+    tree = CatalogTree(head.at, objects.catalog)
+    assert tree.row(b"/d/f") is not None
+    tree.close()
+    assert meter.requests.get == 1
+    change_set = ChangeSet(new_id(), FQRN, b"", (directory(b"/d/e"),))
+    flow = commit(committer(recent), [Submission(change_set, 0, head)], head)
+    flows.run(flow, store.observed(meter))
+    assert meter.requests.get == 2  # and the state of the collection
+    assert "d/e" in content(store)
+
+
+def test_the_objects_that_were_not_used_for_longest_are_dropped() -> None:
+    recent = Recent(most=10)
+    names = [ObjectId(DIGEST(b"%d" % number), Suffix.CATALOG) for number in range(3)]
+    recent.keep(names[0], b"0000")
+    recent.keep(names[1], b"1111")
+    assert recent.get(names[0]) == b"0000"
+    recent.keep(names[2], b"2222")
+    assert [recent.get(name) for name in names] == [b"0000", None, b"2222"]
+
+
+def test_a_catalog_that_was_built_is_attached_by_a_commit() -> None:
+    store, recent = new_repository(), Recent()
+    empty = ObjectId(DIGEST(b"x\x9c\x03\x00\x00\x00\x00\x01"))
+    files = [
+        Entry(b"/sw/f%d" % number, Kind.FILE, 0o644, 0, 0, 0, 0, content=Content(Algorithm.SHA1, empty.digest))
+        for number in range(100)
+    ]
+    made = build(files, b"/sw", Algorithm.SHA1, 1_700_000_000)
+    list(store.put_many([Item(LAYOUT.object(catalog.id), catalog.stored) for catalog in made.catalogs]))
+    decision = publish(store, recent, made.attach)
+    assert decision.outcome.entries == (102, 0, 0)
+    assert len(content(store)) == 102
+    assert problems(store) == []
+    tags = [tag.name for tag in reader(store).tags()]
+    assert any(name.startswith("generic-") for name in tags)
