@@ -316,3 +316,12 @@ def test_a_forecast_of_what_would_be_rejected_is_rejected(store: Store) -> None:
     with pytest.raises(Rejected) as caught:
         forecast(writer(store), FQRN, b"", [Files({"a": b"2"})], "tester", Options(tag="v1"))
     assert caught.value.reason == "tag_exists"
+
+
+def test_a_writer_that_publishes_again_fetches_less_and_counts_anew(store: Store) -> None:
+    both = writer(store)
+    first = publish(both, FQRN, b"", [Files({"a": b"1"})], "tester")
+    second = publish(both, FQRN, b"", [Files({"b": b"2"})], "tester")
+    assert first.requests == Requests(get=8, put=6)
+    assert second.requests == Requests(get=5, put=6)
+    assert content(store) == {"a": b"1", "b": b"2"}

@@ -6,6 +6,7 @@ import builtins
 import json
 
 import msgspec
+from msgspec.structs import astuple
 
 from stratus.errors import BadFormat
 from stratus.formats.outcomes import State
@@ -42,6 +43,10 @@ class Requests(msgspec.Struct, frozen=True):
     list: int = 0
     head: int = 0
     delete: int = 0
+
+    def since(self, earlier: Requests) -> Requests:
+        """What came after ``earlier`` was counted."""
+        return Requests(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
 
     @property
     def total(self) -> int:

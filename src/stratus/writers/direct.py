@@ -7,7 +7,7 @@ import getpass
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -30,6 +30,7 @@ from stratus.ingest.contract import Policy
 from stratus.repository import objects
 from stratus.repository.head import Head, read_head
 from stratus.repository.layout import Layout
+from stratus.repository.recent import Recent
 from stratus.repository.revision import Revision
 from stratus.stores import flows
 from stratus.stores.contract import ABSENT, Store
@@ -52,6 +53,7 @@ class _Leased:
     known: KnownObjects
     remembered: Remembered | None = None
     appraised: StoreDelivery | None = None
+    before: Requests = field(default_factory=Requests)  # what the writer had asked for when the lease began
 
 
 class DirectWriter:
@@ -73,10 +75,13 @@ class DirectWriter:
         self.name = name if name is not None else f"{getpass.getuser()}@{socket.gethostname()}"
         self._leased: dict[str, _Leased] = {}
         self._receipts: dict[str, Receipt] = {}
+        self._recent = Recent()
 
     @contextlib.contextmanager
     def lease(self, path: bytes | None, wait: float = 0) -> Iterator[Lease]:  # noqa: ARG002
+        before = self._meter.requests
         leased = flows.run(self._open(), self._store)
+        leased.before = before
         lease = Lease(new_id(), path, leased.head.manifest.revision)
         self._leased[lease.id] = leased
         try:
@@ -107,8 +112,8 @@ class DirectWriter:
         )
         form, settings, collection = (blob.data for blob in blobs)
         records.parse(form, Format).check()
-        head = yield from read_head(self._layout, self._verify)
-        reader = objects.Objects(self._store, self._layout)
+        head = yield from read_head(self._layout, self._verify, self._recent)
+        reader = objects.Objects(self._store, self._layout, self._recent)
 
         def load(nested: Nested) -> Catalog:
             return Catalog.parse(head.root) if nested == head.at else reader.catalog(nested)
@@ -160,13 +165,13 @@ class DirectWriter:
     def forecast(self, change_set: ChangeSet) -> Forecast:
         leased = self._leased[change_set.id]
         appraised = Requests() if leased.appraised is None else leased.appraised.requests
-        before = self._meter.requests.head
+        before = self._meter.requests.head  # without those that appraising made
         submission = Submission(change_set, leased.epoch, leased.head)
         flow = preview(self._committer(leased), submission, leased.head)
         outcome, stored, warnings = flows.run(flow, self._store)
         read = self._meter.requests
         requests = Requests(
-            get=read.get + 1,  # the epoch is read once more
+            get=read.get - leased.before.get + 1,  # the epoch is read once more
             put=appraised.put + stored + 3,  # and reflog, manifest, receipt
             head=appraised.head + read.head - before,
         )
@@ -196,7 +201,7 @@ class DirectWriter:
         decision = decisions[change_set.id]
         if decision.error is not None:
             raise decision.error
-        receipt = self._receipt(change_set, decision, time.monotonic() - begun)
+        receipt = self._receipt(change_set, decision, leased.before, time.monotonic() - begun)
         try:
             self._store.put(self._layout.receipt(change_set.id), receipt.pack(), ABSENT)
         except Exists:
@@ -208,14 +213,14 @@ class DirectWriter:
         return change_set.id
 
     def _committer(self, leased: _Leased) -> Committer:
-        return Committer(self._layout, leased.settings, self._verify, self._keys.sign_manifest)
+        return Committer(self._layout, leased.settings, self._verify, self._keys.sign_manifest, self._recent)
 
     def receipt(self, change_set: str, wait: float = 0) -> Receipt | None:  # noqa: ARG002
         return self._receipts.get(change_set)
 
-    def _receipt(self, change_set: ChangeSet, decision: Decision, seconds: float) -> Receipt:
+    def _receipt(self, change_set: ChangeSet, decision: Decision, before: Requests, seconds: float) -> Receipt:
         outcome = decision.outcome
-        counted = self._meter.requests
+        counted = self._meter.requests.since(before)
         requests = Requests(counted.get, counted.put + 1, counted.list, counted.head, counted.delete)  # and the receipt
         return Receipt(
             id=change_set.id,
