@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-ceph soak lint types layers bench clean
+.PHONY: demo test test-ceph soak lint types layers bench bench-ingest bench-commit bench-mount clean
 
 demo: $(READY)
 	$(BIN)/stratus demo
@@ -33,8 +33,16 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-bench: $(READY)
+bench: bench-ingest bench-commit bench-mount
+
+bench-ingest: $(READY)
 	$(BIN)/python bench/publish.py
+
+bench-commit: $(READY)
+	$(BIN)/python bench/commit.py
+
+bench-mount: $(READY)
+	$(BIN)/python bench/mount.py
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
