@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -8,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratus.errors import BadFormat
-from stratus.formats.compression import Compression
+from stratus.formats.compression import Compression, Packing, deflate_fast
 from stratus.formats.hashes import Algorithm, Digest
 from tests import stock
 
@@ -61,3 +63,26 @@ def test_unknown_compressions_are_refused() -> None:
     assert [Compression.from_bits(bits) for bits in (0, 1)] == [Compression.ZLIB, Compression.NONE]
     with pytest.raises(BadFormat):
         Compression.from_bits(2)
+
+
+_NAMES = """
+import hashlib, random
+from stratus.formats.compression import deflate_fast
+rng, names = random.Random(1), hashlib.sha1()
+for _ in range(3000):
+    words = [rng.choice([b"from", b"import", b"*", b"numpy", b"core", b"x"]) for _ in range(rng.randrange(60))]
+    names.update(deflate_fast(b" ".join(words) * rng.choice([1, 1, 1, 200])))
+print(names.hexdigest())
+"""
+
+
+def test_fast_streams_are_the_same_in_every_process() -> None:
+    """Otherwise equal files would be different objects; ISA-L alone differs for one small input in some thousand."""
+    runs = [subprocess.run([sys.executable, "-c", _NAMES], check=True, capture_output=True) for _ in range(4)]
+    assert len({run.stdout for run in runs}) == 1
+
+
+@given(st.binary(max_size=1000), st.integers(1, 40))
+def test_fast_streams_are_zlib_streams(plain: bytes, times: int) -> None:
+    assert Compression.ZLIB.unpack(deflate_fast(plain * times)) == plain * times
+    assert zlib.decompress(Packing.FAST.pack(memoryview(plain))) == plain
