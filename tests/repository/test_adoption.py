@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
 
 from stratus.errors import NoSuchRepository, Untrusted, UsageError
 from stratus.formats.entries import Kind
+from stratus.formats.hashes import Algorithm
 from stratus.repository.adoption import adopt
 from stratus.repository.repository import Repository
 from stratus.stores.directory import DirectoryStore
@@ -88,3 +90,17 @@ def test_its_old_signatures_are_verified_with_the_old_key(tmp_path: Path) -> Non
 def test_where_nothing_is_nothing_can_be_adopted() -> None:
     with pytest.raises(NoSuchRepository):
         adopt(MemoryStore(), "w1.example.org", keys("w1.example.org"))
+
+
+def test_new_objects_have_the_names_that_the_stock_tools_would_give(tmp_path: Path) -> None:
+    stock = unpack("sample", tmp_path)
+    store = DirectoryStore(stock.store)
+    adopt(store, stock.fqrn, keys(stock.fqrn))
+    writer = DirectWriter(store, stock.fqrn, keys(stock.fqrn), "tester")
+    content = b"the same text again and again\n" * 1000
+    publish(writer, stock.fqrn, b"/new", [Files({"x": content})], "tester")
+    with Repository(store, stock.fqrn, [keys(stock.fqrn).public_key]).at() as revision:
+        entry = revision.lookup(b"/new/x")
+    assert entry is not None
+    assert entry.content is not None
+    assert entry.content.digest == Algorithm.SHA1.digest(zlib.compress(content))

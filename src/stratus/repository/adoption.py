@@ -39,7 +39,10 @@ def adopt(
     found = _found(store, layout, public_key)
     if settings is None:
         settings = Settings(
-            hash=found.root.algorithm.value, ttl=found.ttl, garbage_collectable=found.garbage_collectable
+            compression="upstream",  # so that objects have the names that the stock tools gave
+            hash=found.root.algorithm.value,
+            ttl=found.ttl,
+            garbage_collectable=found.garbage_collectable,
         )
     capabilities = probe(store, layout.private)
     manifest = flows.run(_sign_anew(layout, keys, found), store)
