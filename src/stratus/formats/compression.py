@@ -67,8 +67,8 @@ class Packing(Enum):
 def deflate_fast(plain: Buffer) -> bytes:
     """A zlib stream, the same in every process: libdeflate for small inputs, ISA-L for others.
 
-    For inputs below 16 KiB ISA-L (2.31) fits its hash table to the input, and then the stream depends on what was in
-    memory: one in some thousand differs from process to process (measured). There libdeflate is as fast.
+    For small inputs the stream of ISA-L (2.31) was measured to differ from process to process, for one in some
+    thousand; why is not proven. There libdeflate is as fast.
     """
     if memoryview(plain).nbytes < _SMALL:
         return bytes(deflate.zlib_compress(plain, _SMALL_LEVEL))
