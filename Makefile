@@ -3,7 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test test-ceph soak lint types layers bench bench-ingest bench-commit bench-mount clean
+.PHONY: demo test test-ceph soak lint types layers bench bench-ingest bench-commit bench-mount bench-startup bench-api \
+	bench-writers clean
 
 demo: $(READY)
 	$(BIN)/stratus demo
@@ -33,16 +34,13 @@ types: $(READY)
 layers: $(READY)
 	$(BIN)/lint-imports
 
-bench: bench-ingest bench-commit bench-mount
+# Each prints tables and writes bench/results/, in minutes on two idle cores; content is made of the files
+# of this machine once and kept, see bench/data.py. More: make bench-ingest MORE=--ten-gigabytes, bench-commit
+# MORE=--million; MORE=--help says what there is.
+bench: bench-startup bench-ingest bench-commit bench-writers bench-mount bench-api
 
-bench-ingest: $(READY)
-	$(BIN)/python bench/publish.py
-
-bench-commit: $(READY)
-	$(BIN)/python bench/commit.py
-
-bench-mount: $(READY)
-	$(BIN)/python bench/mount.py
+bench-startup bench-ingest bench-commit bench-writers bench-mount bench-api: bench-%: $(READY)
+	$(BIN)/python -m bench.$* $(MORE)
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -2,58 +2,54 @@
 
 *first* is what the kernel has not seen since the mount (objects are in the local cache, the network is no part of it),
 *again* what it remembers. The local tree is in the page cache throughout, which is the hardest that can be compared
-with. The ratios are what counts; the times depend on the machine. Usage: mount.py [FILES]
+with. The ratios are what counts; the times depend on the machine.
 """
 
 from __future__ import annotations
 
-import json
+import argparse
 import os
-import platform
 import random
-import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import stratus
+from bench import data
+from bench.measuring import STRATUS, Values, machine, print_table, rounded, run, write_results
 from stratus.client.mount import mount, umount
-from stratus.formats.records import Settings
-from stratus.ingest.sources import open_source
-from stratus.repository.creation import create
 from stratus.repository.repository import Repository
-from stratus.stores.directory import DirectoryStore
-from stratus.trust.keys import RepositoryKeys
-from stratus.writers.direct import DirectWriter
-from stratus.writers.publish import publish
 
 FQRN = "bench.example.org"
 FILE_SIZE = 4096  # bytes
-LARGE_SIZE = 256 << 20
+LARGE = 256  # MiB of one more file
+QUICK_LARGE = 4
 PER_DIRECTORY = 100
+FILES = 10_000
+QUICK_FILES = 200
 ROUNDS = 5
-RESULTS = Path(__file__).parent / "results" / "mount.json"
+QUICK_ROUNDS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One thing that programs do, median times in microseconds (of MiB: per MiB)."""
+    """One thing that programs do: microseconds (of MiB: per MiB)."""
 
     name: str
-    local: float
-    first: float
-    again: float
+    local: Values
+    first: Values
+    again: Values
 
 
-def make_tree(top: Path, files: int) -> None:
+def make_tree(top: Path, files: int, large_size: int) -> None:
     for number in range(files):
         file = top / f"{number // PER_DIRECTORY:04}" / f"{number:06}"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(random.randbytes(FILE_SIZE))
     with (top / "large").open("wb") as large:
-        for _ in range(LARGE_SIZE >> 20):
+        for _ in range(large_size):
             large.write(random.randbytes(1 << 20))
 
 
@@ -91,10 +87,11 @@ def walk(top: str, _: list[str]) -> int:
 def read_large(top: str, _: list[str]) -> int:
     buffer = bytearray(1 << 20)
     descriptor = os.open(f"{top}/large", os.O_RDONLY)
-    while os.readv(descriptor, [buffer]):
-        pass
+    size = 0
+    while read := os.readv(descriptor, [buffer]):
+        size += read
     os.close(descriptor)
-    return LARGE_SIZE >> 20
+    return size >> 20
 
 
 WORK: dict[str, Callable[[str, list[str]], int]] = {
@@ -113,18 +110,20 @@ def timed(work: Callable[[str, list[str]], int], top: Path, small: list[str]) ->
     return (time.perf_counter() - begun) / done * 1e6
 
 
-def publish_tree(tree: Path, store: DirectoryStore) -> Repository:
-    keys = RepositoryKeys.generate(FQRN)
-    create(store, FQRN, keys, Settings())
-    writer = DirectWriter(store, FQRN, keys, "bench")
-    publish(writer, FQRN, b"", [open_source(tree)], writer.name)
-    return Repository(store, FQRN, [keys.public_key])
+def publish_tree(tree: Path, store: Path) -> Repository:
+    keys = store / "keys"
+    environment = {"STRATUS_CONFIG": str(store / "config.toml"), "STRATUS_CACHE": str(store / "cache")}
+    run([STRATUS, "create", FQRN, str(store), "--keys", str(keys)], environment)
+    run([STRATUS, "publish", "--quiet", FQRN, str(tree)], environment)
+    return stratus.open(str(store / FQRN), keys / f"{FQRN}.pub")
 
 
-def compare(name: str, tree: Path, mountpoint: Path, cache: Path, repository: Repository, small: list[str]) -> Case:
+def compare(
+    name: str, tree: Path, mountpoint: Path, cache: Path, repository: Repository, small: list[str], rounds: int
+) -> Case:
     """One kind of work in a new mount each round; an extra round before fills the cache."""
     times: list[tuple[float, float, float]] = []
-    for _ in range(ROUNDS + 1):
+    for _ in range(rounds + 1):
         mount(lambda: repository, mountpoint, cache=cache)
         try:
             tops = (tree, mountpoint, mountpoint)
@@ -132,30 +131,40 @@ def compare(name: str, tree: Path, mountpoint: Path, cache: Path, repository: Re
             times.append((local, first, again))
         finally:
             umount(mountpoint)
-    return Case(name, *(statistics.median(column) for column in zip(*times[1:], strict=True)))
+    return Case(name, *(Values("µs", column) for column in zip(*times[1:], strict=True)))
 
 
-def main(files: int) -> None:
+def main(words: list[str] | None = None) -> Path:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="seconds: to see that it works; the numbers mean nothing")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="where everything is written")
+    arguments = parser.parse_args(words)
+    quick = arguments.quick
+    files, large, rounds = (QUICK_FILES, QUICK_LARGE, QUICK_ROUNDS) if quick else (FILES, LARGE, ROUNDS)
+    of = machine()
     random.seed(1)
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=data.directory(arguments.data)) as directory:
         top = Path(directory)
         tree, mountpoint, store = (top / name for name in ("tree", "mnt", "store"))
         for made in (tree, mountpoint, store):
             made.mkdir()
-        make_tree(tree, files)
-        repository = publish_tree(tree, DirectoryStore(store))
-        print(f"{files} files of {FILE_SIZE} bytes, median of {ROUNDS} rounds, µs (× local)")
-        print(f"{'':30}{'local':>8}{'first':>16}{'again':>16}")
-        cases = []
-        for name in WORK:
-            case = compare(name, tree, mountpoint, top / "cache", repository, names(files))
-            first, again = (f"{value:8.1f} ({value / case.local:4.1f})" for value in (case.first, case.again))
-            print(f"{name:30}{case.local:8.1f}{first:>16}{again:>16}", flush=True)
-            cases.append(case)
-    RESULTS.parent.mkdir(exist_ok=True)
-    found = {"files": files, "kernel": platform.release(), "python": platform.python_version()}
-    RESULTS.write_text(json.dumps({**found, "cases": [asdict(case) for case in cases]}, indent=2) + "\n")
+        make_tree(tree, files, large)
+        repository = publish_tree(tree, store)
+        cases = [compare(name, tree, mountpoint, top / "cache", repository, names(files), rounds) for name in WORK]
+    print_table(
+        f"{files} files of {FILE_SIZE} bytes, µs: median (least-most); × local",
+        ("", "local", "first", "×", "again", "×"),
+        [
+            (
+                *(case.name, case.local),
+                *(case.first, rounded(case.first.median / case.local.median)),
+                *(case.again, rounded(case.again.median / case.local.median)),
+            )
+            for case in cases
+        ],
+    )
+    return write_results("mount", of, {"files": files, "rounds": rounds, "cases": cases})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000)
+    main()

@@ -7,11 +7,14 @@
     store = "s3://bucket"
     keys = "/home/me/.config/stratus/keys"      # directory with <fqrn>.key .crt .pub .masterkey
     public_key = "/etc/cvmfs/keys/software.example.org.pub"   # enough for reading
+    api = "https://publish.example.org"         # for writers who have a key of their own instead
+    writer_key = "/home/me/lhcb-ci.pem"         # what `stratus key create` wrote
+
+``STRATUS_API`` and ``STRATUS_WRITER_KEY`` take the place of the last two.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 import tomllib
@@ -38,6 +41,13 @@ class RepositoryConfig:
     api: str | None = None
     gateway: str | None = None
     writer_key: str | None = None
+
+
+def api_of_environment() -> RepositoryConfig:
+    """What the environment says of the way through an API; the rest is missing."""
+    return RepositoryConfig(
+        api=os.environ.get("STRATUS_API") or None, writer_key=os.environ.get("STRATUS_WRITER_KEY") or None
+    )
 
 
 def config_directory() -> Path:
@@ -108,6 +118,8 @@ def _read(file: Path) -> dict[str, RepositoryConfig]:
 
 
 def _write(file: Path, known: Mapping[str, RepositoryConfig]) -> Path:
+    import json
+
     lines = ["# Written by stratus; may be edited, but comments are not kept.\n"]
     for fqrn, repository in sorted(known.items()):
         lines.append(f"\n[repositories.{json.dumps(fqrn)}]\n")

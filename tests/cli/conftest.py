@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,46 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
     directory.mkdir()
     yield directory
     command("umount", directory)
+
+
+@contextmanager
+def serving() -> Iterator[str]:
+    """The URL of a server for all that is configured."""
+    line = [sys.executable, "-m", "stratus", "serve", "--functions", "--port", "0", "--workers", "1"]
+    with subprocess.Popen(line, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        assert server.stdout is not None
+        said = next(line for line in server.stdout if line.startswith("serving at "))
+        try:
+            yield said.split()[-1].removesuffix("/cvmfs")
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Alice:
+    """Who has a key for ``/sw``, an account at the store, and nothing else."""
+
+    stratus: Run
+    url: str
+    key: Path
+    config: Path
+    patch: pytest.MonkeyPatch
+
+    def __call__(self, *words: str | Path, code: int = 0) -> Result:
+        """With her own configuration."""
+        with self.patch.context() as patch:
+            patch.setenv("STRATUS_CONFIG", str(self.config))
+            return self.stratus(*words, code=code)
+
+
+@pytest.fixture
+def alice(stratus: Run, repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alice]:
+    key, config = tmp_path / "alice.pem", tmp_path / "alice.toml"
+    stratus("key", "create", f"{repository}:/sw", "--writer", "alice", "--out", key)
+    with serving() as url:
+        config.write_text(
+            f'[repositories."{repository}"]\nstore = "{tmp_path / "store"}"\napi = "{url}"\nwriter_key = "{key}"\n'
+            f'public_key = "{tmp_path / "keys" / f"{repository}.pub"}"\n'
+        )
+        yield Alice(stratus, url, key, config, monkeypatch)

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from stratus.client.following import MountSource
 from stratus.client.fuse import mounting
-from stratus.client.mount import MountSource, mount, umount
+from stratus.client.mount import mount, umount
 from stratus.errors import MountError
 from tests.client.trees import SmallRepository
 

@@ -218,3 +218,17 @@ def test_forgotten_and_unknown_nodes_are_stale(repository: SmallRepository, tmp_
         with pytest.raises(OSError) as caught:
             shown.files.getattr(number)
         assert caught.value.errno == errno.ESTALE
+
+
+def test_the_kernel_is_told_of_absent_names_that_come_and_of_no_others(
+    repository: SmallRepository, tmp_path: Path
+) -> None:
+    repository.publish([directory(b"/n"), directory(b"/m")], [b"/m"])
+    shown = Shown(repository, tmp_path / "cache")
+    inode = shown.node(b"n")
+    assert [shown.node(b"new"), shown.node(b"never"), shown.node(b"f", inode)] == [0, 0, 0]
+    repository.publish([directory(b"/n"), directory(b"/m"), *BELOW_NESTED[1:], symlink(b"/new", b"x")], [b"/m"])
+    told = shown.follow()
+    assert ("entry", protocol.ROOT, b"new") in told
+    assert ("entry", inode, b"f") in told
+    assert [notice for notice in told if b"never" in notice] == []

@@ -200,7 +200,7 @@ def test_only_changed_catalogs_are_loaded(repository: SmallRepository, mounted: 
 def test_a_failing_store_delays_but_does_not_end_it(
     repository: SmallRepository, mounted: Mounted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stratus.client.mount._FIRST_RETRY", 0.1)
+    monkeypatch.setattr("stratus.client.following._FIRST_RETRY", 0.1)
     repository.publish([repository.file(b"/f", b"1")])
     mounted.start(POLL)
     assert (mounted / "f").read_bytes() == b"1"

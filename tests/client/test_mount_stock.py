@@ -27,7 +27,10 @@ class StockSource:
         self._repository = repository
 
     def latest(self) -> Snapshot:
-        lines = self._repository.read(".cvmfspublished").split(b"\n--\n")[0].decode().splitlines()
+        return self.trust(self._repository.read(".cvmfspublished"))
+
+    def trust(self, manifest: bytes) -> Snapshot:
+        lines = manifest.split(b"\n--\n")[0].decode().splitlines()
         fields = {line[0]: line[1:] for line in lines}
         return Snapshot(int(fields["S"]), Digest.parse(fields["C"]), int(fields["B"]), int(fields["D"]))
 

@@ -48,7 +48,7 @@ def fails_with_eio(file: Path) -> bool:
 
 def test_the_network_goes_and_comes_back(mounted: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stratus.stores.retries._FIRST_PAUSE", 0.001)
-    monkeypatch.setattr("stratus.client.mount._FIRST_RETRY", 0.1)
+    monkeypatch.setattr("stratus.client.following._FIRST_RETRY", 0.1)
     (tmp_path / "store").mkdir()
     store = repositories.new_repository(DirectoryStore(tmp_path / "store"))
     repositories.put(store, {"cached": b"1", "other": b"2"})

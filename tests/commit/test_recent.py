@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from stratus.catalogs.build import build
 from stratus.catalogs.tree import CatalogTree
-from stratus.commit.round import Committer, Decision, Submission, commit
+from stratus.commit import locking
+from stratus.commit.committing import Committer, commit
+from stratus.commit.folding import RepositoryTree
+from stratus.commit.submitting import submit
 from stratus.costs.meter import Meter
-from stratus.formats.changes import Change, ChangeSet, Put, new_id
+from stratus.formats import change_file
+from stratus.formats.changes import Change, ChangeSet, Put
+from stratus.formats.claim import Epoch
 from stratus.formats.entries import Content, Entry, Kind
 from stratus.formats.hashes import Algorithm, ObjectId, Suffix
 from stratus.formats.manifest import Manifest
+from stratus.formats.receipt import Entries, Receipt
 from stratus.formats.records import Settings
 from stratus.formats.trusted import verify_manifest
+from stratus.leases.acquiring import Wish, acquire
 from stratus.repository.head import read_head
 from stratus.repository.layout import Layout
 from stratus.repository.objects import Objects
@@ -21,6 +28,7 @@ from stratus.stores.contract import Item, Store
 from tests.repositories import FQRN, content, keys, new_repository, problems, put, reader
 
 LAYOUT = Layout(FQRN)
+QUIET = Epoch(0, "quiet")
 DIGEST = Algorithm.SHA1.digest
 
 
@@ -28,15 +36,14 @@ def verify(data: bytes) -> Manifest:
     return verify_manifest(data, keys().certificate, FQRN)
 
 
-def committer(recent: Recent) -> Committer:
-    return Committer(LAYOUT, Settings(), verify, keys().sign_manifest, recent)
-
-
-def publish(store: Store, recent: Recent, *changes: Change) -> Decision:
-    head = flows.run(read_head(LAYOUT, verify, recent), store)
-    change_set = ChangeSet(new_id(), FQRN, b"", changes)
-    flow = commit(committer(recent), [Submission(change_set, 0, head)], head)
-    return flows.run(flow, store)[change_set.id]
+def publish(store: Store, recent: Recent, *changes: Change) -> Receipt:
+    """Submits the changes and commits them with what ``recent`` has."""
+    held = flows.run(acquire(LAYOUT, Wish(b"", "writer", "host", "secret"), QUIET), store)
+    change_set = ChangeSet(held.claim.id, FQRN, b"", changes)
+    flows.run(submit(LAYOUT, held, change_file.pack(change_set), None, QUIET), store)
+    tree = RepositoryTree(LAYOUT, Settings(), verify, keys().sign_manifest, recent)
+    seen = flows.run(locking.look(LAYOUT), store)
+    return flows.run(commit(Committer(LAYOUT, tree, "committer"), seen), store).receipts[change_set.id]
 
 
 def directory(path: bytes) -> Put:
@@ -52,7 +59,7 @@ def gets(store: Store, recent: Recent) -> int:
 
 def test_only_the_manifest_is_fetched_while_it_names_what_is_known() -> None:
     store, recent = new_repository(), Recent()
-    assert (gets(store, recent), gets(store, recent)) == (4, 2)  # the manifest, and the reflog, which is not kept yet
+    assert (gets(store, recent), gets(store, recent)) == (4, 1)
     publish(store, recent, directory(b"/a"))
     assert gets(store, recent) == 1
     publish(store, recent, directory(b"/b"))
@@ -88,10 +95,9 @@ def test_a_catalog_that_a_reader_loaded_is_not_fetched_for_the_commit() -> None:
     assert tree.row(b"/d/f") is not None
     tree.close()
     assert meter.requests.get == 1
-    change_set = ChangeSet(new_id(), FQRN, b"", (directory(b"/d/e"),))
-    flow = commit(committer(recent), [Submission(change_set, 0, head)], head)
-    flows.run(flow, store.observed(meter))
-    assert meter.requests.get == 2  # and the state of the collection
+    publish(store.observed(meter), recent, directory(b"/d/e"))
+    # Lock and collection; the manifest; claim, receipt, change set; the collection again.
+    assert meter.requests.get == 1 + 3 + 1 + 3 + 1
     assert "d/e" in content(store)
 
 
@@ -115,8 +121,8 @@ def test_a_catalog_that_was_built_is_attached_by_a_commit() -> None:
     made = build(files, b"/sw", Algorithm.SHA1, 1_700_000_000)
     list(store.put_many([Item(LAYOUT.object(catalog.id), catalog.stored) for catalog in made.catalogs]))
     decision = publish(store, recent, made.attach)
-    assert decision.outcome.entries == (102, 0, 0)
-    assert len(content(store)) == 102
+    assert decision.entries == Entries(101, 0, 0)
+    assert len(content(store)) == 103
     assert problems(store) == []
     tags = [tag.name for tag in reader(store).tags()]
     assert any(name.startswith("generic-") for name in tags)

@@ -37,6 +37,9 @@ class Kept:
     def sent(self, objects: Sequence[Packed], report: int) -> None:
         assert report == len(objects)
 
+    def keep(self, objects: Sequence[NewObject]) -> None:
+        self.uploader(objects)
+
 
 @dataclass(slots=True)
 class Result:

@@ -69,7 +69,7 @@ def test_requests_of_other_processes_are_counted_and_foreseen(store: Store, tmp_
     receipt = put_archive(store.observed(meter), file)
     assert receipt.objects.new == 251
     assert receipt.requests == predicted.requests == meter.requests
-    assert (receipt.requests.put, receipt.requests.head) == (251 + 5, 1)
+    assert (receipt.requests.put, receipt.requests.head) == (251 + 12, 1)
     assert receipt.bytes == predicted.bytes
     assert problems(store, data=True) == []
     assert content(store)["sw/large"] == some["large"]
@@ -85,7 +85,7 @@ def test_what_was_stored_before_is_neither_packed_nor_looked_for_again(store: St
     assert (second.objects.new, second.objects.present) == (0, 250)
     assert (second.bytes.plain, second.bytes.stored) == (first.bytes.plain, first.bytes.stored)
     assert second.bytes.uploaded == 0
-    assert second.requests.put == 5
+    assert second.requests.put == 12
     assert problems(store, data=True) == []
 
 

@@ -8,20 +8,23 @@ of the same entries.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER, Weights, cuts
 from stratus.catalogs.structure import MARKER, Made, check_marker, implied, marker, too_large
 from stratus.catalogs.workbench import NO_CATALOG, StoredCatalog, store_catalog
 from stratus.errors import Rejected
-from stratus.formats import counters, paths
+from stratus.formats import counters, paths, rows
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.changes import Attach
-from stratus.formats.entries import Entry, Kind, Row, Transition
+from stratus.formats.dirtab import Dirtab
+from stratus.formats.entries import Entry, Row, Transition
 from stratus.formats.hashes import Algorithm
+from stratus.formats.rows import DIRECTORY_TYPE, GROUP_SHIFT, LINKS, MODE, NAME, TYPE_MASK, Raw, Values
 
 _FIRST_REVISION = 1
+_UID = rows.VALUES.index("uid")  # the group's id is behind it
 _BOTH_MARKERS = (MARKER, AUTOMATIC_MARKER)
 
 
@@ -30,7 +33,7 @@ class Built:
     """A sub tree that is ready to be stored and attached.
 
     Attributes:
-        catalogs: the deepest first; the last one is what ``attach`` names.
+        catalogs: the deepest first; the last one is what ``attach`` names; none if they were handed on.
         marked: markers were added, so the empty object must be in the store.
         warnings: what could not be done.
     """
@@ -42,41 +45,71 @@ class Built:
 
 
 def build(
-    entries: Iterable[Entry], top: bytes, algorithm: Algorithm, timestamp: int, weights: Weights | None = None
+    entries: Iterable[Entry],
+    top: bytes,
+    algorithm: Algorithm,
+    timestamp: int,
+    weights: Weights | None = None,
+    rules: Dirtab | None = None,
+    owner: tuple[int, int] | None = None,
+    keep: Callable[[StoredCatalog], None] | None = None,
+) -> Built:
+    """As ``build_rows``, of entries."""
+    return build_rows(_Rows(entries), top, algorithm, timestamp, weights, rules, owner, keep)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows(Iterable[Raw]):
+    entries: Iterable[Entry]
+
+    def __iter__(self) -> Iterator[Raw]:
+        return (rows.raw(Row(entry)) for entry in self.entries)
+
+
+def build_rows(
+    found: Iterable[Raw],
+    top: bytes,
+    algorithm: Algorithm,
+    timestamp: int,
+    weights: Weights | None = None,
+    rules: Dirtab | None = None,
+    owner: tuple[int, int] | None = None,
+    keep: Callable[[StoredCatalog], None] | None = None,
 ) -> Built:
     """The catalogs of all that is at and below ``top``, which becomes a nested catalog even without a marker.
 
-    ``entries`` are iterated twice and sorted by components; directories that they do not name are made as the edit
-    engine makes them. ``timestamp`` is that of the revision, Unix time in seconds. Raises Rejected for what is no tree.
+    ``found`` are iterated twice and sorted by components; directories that they do not name are made as the edit
+    engine makes them, for ``owner`` or that of ``top``. ``timestamp`` is that of the revision, Unix time in seconds.
+    ``keep`` is handed each catalog once it is ready, so that they are not all held. Raises Rejected for what is no
+    tree.
     """
     made = Made(algorithm, timestamp * 1_000_000_000)
     plan = _Plan(top)
-    for entry in _whole(entries, top, made.mtime_ns):
-        plan.add(entry)
+    for row in _whole(found, top, owner, made.mtime_ns):
+        plan.add(row)
     if top not in plan.subdirectories:
         raise Rejected(f"nothing is to be attached at {paths.display(top)}", reason="bad_attach", path=top)
-    plan.decide(weights, made.warnings)
-    building = _Building(plan, made, timestamp)
-    for entry in _whole(entries, top, made.mtime_ns):
-        building.add(entry)
+    plan.decide(weights, rules, made.warnings)
+    building = _Building(plan, made, timestamp, keep)
+    for row in _whole(found, top, owner, made.mtime_ns):
+        building.add(row)
     return building.finish()
 
 
-def _whole(entries: Iterable[Entry], top: bytes, mtime_ns: int) -> Iterator[Entry]:
-    """The entries and the directories that they imply, every branch in one piece. Raises Rejected."""
+def _whole(found: Iterable[Raw], top: bytes, owner: tuple[int, int] | None, mtime_ns: int) -> Iterator[Raw]:
+    """The rows and the directories that they imply, every branch in one piece. Raises Rejected."""
     made: set[bytes] = set()  # directories
     over: set[bytes] = set()  # directories that were left
     way: list[bytes] = []  # directories from the top to where we are
-    owner: tuple[int, int] | None = None
     last: bytes | None = None
-    for entry in entries:
-        path = entry.path
+    for row in found:
+        path, values, _ = row
         if path == last:
             raise _unsorted(path)
         last = path
-        parent = paths.parent(path)
+        parent = path[: path.rfind(b"/")]
         if path == top:
-            owner = entry.uid, entry.gid
+            owner = owner or _owner(values)
         elif not way or way[-1] != parent:
             while way and not paths.contains(way[-1], parent):
                 over.add(way.pop())
@@ -85,15 +118,19 @@ def _whole(entries: Iterable[Entry], top: bytes, mtime_ns: int) -> Iterator[Entr
                     raise _unsorted(path)
                 if directory not in made:
                     made.add(directory)
-                    yield implied(directory, owner or (entry.uid, entry.gid), mtime_ns)
+                    yield rows.raw(Row(implied(directory, owner or _owner(values), mtime_ns)))
                 way.append(directory)
-        if entry.kind is Kind.DIRECTORY:
+        if values[MODE] & TYPE_MASK == DIRECTORY_TYPE:
             if path in made:
                 raise _unsorted(path)
             made.add(path)
         elif path == top:
             raise Rejected(f"{paths.display(path)} is no directory", reason="bad_attach", path=path)
-        yield entry
+        yield row
+
+
+def _owner(values: Values) -> tuple[int, int]:
+    return values[_UID], values[_UID + 1]
 
 
 def _missing(way: list[bytes], directory: bytes, top: bytes, path: bytes) -> list[bytes]:
@@ -136,33 +173,38 @@ class _Plan:
         self.left_out: set[bytes] = set()
         self._automatic: set[bytes] = set()  # directories with a marker of balancing
 
-    def add(self, entry: Entry) -> None:
-        path = entry.path
-        directory = paths.parent(path)
-        if path.endswith((MARKER, AUTOMATIC_MARKER)):
-            self._note_marker(entry, directory)
-        if entry.kind is Kind.DIRECTORY:
+    def add(self, row: Raw) -> None:
+        path, values, _ = row
+        directory = path[: path.rfind(b"/")]
+        if path.endswith(_BOTH_MARKERS):
+            self._note_marker(row, directory)
+        if values[MODE] & TYPE_MASK == DIRECTORY_TYPE:
             self.subdirectories[path] = 0
             if path != self.top:
                 self.subdirectories[directory] += 1
             return
         self.others[directory] += 1
-        if entry.group:
-            self.members[directory, entry.group] += 1
+        if values[LINKS] >> GROUP_SHIFT:
+            self.members[directory, values[LINKS] >> GROUP_SHIFT] += 1
 
-    def _note_marker(self, entry: Entry, directory: bytes) -> None:
-        name = paths.name(entry.path)
+    def _note_marker(self, row: Raw, directory: bytes) -> None:
+        name = row[1][NAME]
         if name == MARKER:
-            check_marker(entry)
+            check_marker(rows.read(row).entry)
             self.nested.add(directory)
         elif name == AUTOMATIC_MARKER:
             self._automatic.add(directory)
 
-    def decide(self, weights: Weights | None, warnings: list[str]) -> None:
-        """Merges and cuts as balancing does."""
+    def decide(self, weights: Weights | None, rules: Dirtab | None, warnings: list[str]) -> None:
+        """Marks what the dirtab wants marked, then merges and cuts as balancing does."""
+        if rules is not None:
+            for directory in self.subdirectories.keys() - self.nested:
+                if rules.matches(directory):
+                    self.nested.add(directory)
+                    self._mark(directory, MARKER)
         if self.top not in self.nested:
             self.nested.add(self.top)
-            self._mark(self.top, MARKER)
+            self._mark_automatic(self.top)
         if weights is None:
             return
         self._merge(weights)
@@ -173,10 +215,18 @@ class _Plan:
                 looked_at += [path, *found]
                 for directory in found:
                     self.nested.add(directory)
-                    self._mark(directory, *(_BOTH_MARKERS[: 1 if directory in self._automatic else 2]))
+                    self._mark_automatic(directory)
         catalogs = self._catalogs()
-        rows = {path: _rows(catalogs[path]) for path in looked_at}
-        warnings += [too_large(path, count) for path, count in rows.items() if count > weights.most]
+        counted = {path: _rows(catalogs[path]) for path in looked_at}
+        warnings += [too_large(path, count) for path, count in counted.items() if count > weights.most]
+
+    @property
+    def made(self) -> int:
+        """How many entries more there are than were asked for."""
+        return sum(map(len, self.added.values())) - len(self.left_out)
+
+    def _mark_automatic(self, directory: bytes) -> None:
+        self._mark(directory, *(_BOTH_MARKERS[: 1 if directory in self._automatic else 2]))
 
     def _mark(self, directory: bytes, *names: bytes) -> None:
         self.added[directory] = names
@@ -184,14 +234,14 @@ class _Plan:
 
     def _merge(self, weights: Weights) -> None:
         """Automatic catalogs that are too small are none."""
-        rows = {path: _rows(directories) for path, directories in self._catalogs().items()}
+        counted = {path: _rows(directories) for path, directories in self._catalogs().items()}
         homes = self._homes()
         for path in sorted(self.nested & self._automatic, key=lambda path: (-path.count(b"/"), path)):
-            if path != self.top and rows[path] < weights.least:
+            if path != self.top and counted[path] < weights.least:
                 self.nested.remove(path)
                 self.others[path] -= 2
                 self.left_out |= {path + b"/" + name for name in _BOTH_MARKERS}
-                rows[homes[paths.parent(path)]] += rows[path] - 3  # markers, and the root that is one row now
+                counted[homes[paths.parent(path)]] += counted[path] - 3  # markers, and the root that is one row now
 
     def _homes(self) -> dict[bytes, bytes]:
         """The catalog that has what is in a directory, for each of them."""
@@ -222,51 +272,57 @@ class _Open:
 
     catalog: Catalog
     row: Row  # its root
+    inside: bytes  # what all paths in it begin with
     groups: int = 0  # hard-link groups so far
 
 
 class _Building:
     """The second pass."""
 
-    def __init__(self, plan: _Plan, made: Made, timestamp: int) -> None:
+    def __init__(self, plan: _Plan, made: Made, timestamp: int, keep: Callable[[StoredCatalog], None] | None) -> None:
         self._plan = plan
+        self._keep = keep
         self._made = made
         self._timestamp = timestamp
         self._way: list[_Open] = []  # catalogs from the top to where we are
         self._numbers: dict[tuple[bytes, int], int] = {}  # of hard-link groups
         self._stored: list[StoredCatalog] = []
 
-    def add(self, entry: Entry) -> None:
-        path = entry.path
-        while self._way and not path.startswith(self._way[-1].catalog.root_path + b"/"):
+    def add(self, row: Raw) -> None:
+        path, values, chunks = row
+        while self._way and not path.startswith(self._way[-1].inside):
             self._close()
-        if entry.kind is Kind.DIRECTORY:
-            self._add_directory(entry)
+        if values[MODE] & TYPE_MASK == DIRECTORY_TYPE:
+            self._add_directory(path, values)
         elif path not in self._plan.left_out:
             here = self._way[-1]
-            here.catalog.insert(self._linked(entry, here) if entry.group else Row(entry))
+            if values[LINKS] >> GROUP_SHIFT:
+                row = path, (self._links(path, values[LINKS] >> GROUP_SHIFT, here), *values[1:]), chunks
+            here.catalog.insert_raw(row)
 
-    def _add_directory(self, entry: Entry) -> None:
-        row = Row(entry, links=2 + self._plan.subdirectories[entry.path])
-        if entry.path not in self._plan.nested:
-            self._way[-1].catalog.insert(row)
+    def _add_directory(self, path: bytes, values: Values) -> None:
+        plain = path, (2 + self._plan.subdirectories[path], *values[1:]), ()
+        if path not in self._plan.nested:
+            self._way[-1].catalog.insert_raw(plain)
             return
+        row = rows.read(plain)
         if self._way:
             self._way[-1].catalog.insert(replace(row, transition=Transition.MOUNTPOINT))
         catalog = Catalog.create(replace(row, transition=Transition.ROOT))
-        for name in self._plan.added.get(entry.path, ()):
-            catalog.insert(Row(marker(entry, name, self._made)))
-        self._way.append(_Open(catalog, row))
+        for name in self._plan.added.get(path, ()):
+            catalog.insert(Row(marker(row.entry, name, self._made)))
+        self._way.append(_Open(catalog, row, path + b"/"))
 
-    def _linked(self, entry: Entry, here: _Open) -> Row:
-        key = paths.parent(entry.path), entry.group
+    def _links(self, path: bytes, group: int, here: _Open) -> int:
+        """The link count and the group of a hard link, as a row has it."""
+        key = paths.parent(path), group
         members = self._plan.members[key]
         if members == 1:
-            return Row(replace(entry, group=0))
+            return 1
         if key not in self._numbers:
             here.groups += 1
             self._numbers[key] = here.groups
-        return Row(replace(entry, group=self._numbers[key]), members)
+        return self._numbers[key] << GROUP_SHIFT | members
 
     def _close(self) -> Attach:
         """The innermost catalog is complete; gives what would attach it."""
@@ -277,12 +333,15 @@ class _Building:
             catalog.set_property("last_modified", self._timestamp)
             stored = store_catalog(catalog.root_path, catalog, self._made.algorithm)
             total = counters.total(catalog.own, catalog.below)
-        self._stored.append(stored)
+        if self._keep is None:
+            self._stored.append(stored)
+        else:
+            self._keep(stored)
         if self._way:
             parent = self._way[-1].catalog
             parent.set_nested(Nested(stored.path, stored.id.digest, stored.size))
             counters.add(parent.below, total)
-        return Attach(this.row.entry, this.row.links, stored.id.digest, stored.size, total)
+        return Attach(this.row.entry, this.row.links, stored.id.digest, stored.size, total, self._plan.made)
 
     def finish(self) -> Built:
         while len(self._way) > 1:

@@ -185,7 +185,7 @@ class Editor:
         self._bench.attach(holder, row, Nested(path, change.catalog, change.size), change.counters)
         self._links[paths.parent(path)] += 1
         self._directories.add(path)
-        counts.added += _entries(change.counters)
+        counts.added += _entries(change.counters) - change.made
 
     def _remove(self, change: Remove, counts: Counts) -> Flow[None]:
         path = change.path

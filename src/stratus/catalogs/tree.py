@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from stratus.formats import paths
 from stratus.formats.catalog import Catalog, Nested
@@ -39,6 +40,14 @@ class Mounted:
     def rows(self, path: bytes) -> list[Row]:
         """The catalog's rows right below a path of the tree, sorted by name."""
         return [self._outwards(row) for row in self.catalog.rows(self._inwards(path))]
+
+    def values(self, path: bytes) -> dict[bytes, tuple[Any, ...]]:
+        """The values (``rows.VALUES``) of the catalog's rows right below a path of the tree, by name."""
+        return self.catalog.values(self._inwards(path))
+
+    def values_at(self, path: bytes) -> tuple[Any, ...] | None:
+        """The values (``rows.VALUES``) of the catalog's own row at a path of the tree."""
+        return self.catalog.values_at(self._inwards(path))
 
     def _inwards(self, path: bytes) -> bytes:
         return self.catalog.root_path + path[len(self.at.path) :]
@@ -84,6 +93,13 @@ class CatalogTree:
         for mounted in self._mounted.values():
             mounted.catalog.close()
 
+    def release(self, path: bytes) -> None:
+        """Closes the nested catalog at ``path``, if it was loaded; nobody may be reading it. It can be loaded again."""
+        with self._lock:
+            mounted = self._mounted.pop(path, None) if path else None
+        if mounted is not None:
+            mounted.catalog.close()
+
     def row(self, path: bytes) -> Row | None:
         """The row at ``path``, ``b""`` for the root; that of a mountpoint is the one in the parent catalog."""
         return self.catalog_of(paths.parent(path)).row(path) if path else self.root.row(path)
@@ -91,6 +107,14 @@ class CatalogTree:
     def rows(self, path: bytes) -> list[Row]:
         """The rows right below a directory, sorted by name, hidden ones included."""
         return self.catalog_of(path).rows(path)
+
+    def values(self, path: bytes) -> dict[bytes, tuple[Any, ...]]:
+        """The rows right below a directory as their values (``rows.VALUES``), by name, hidden ones included."""
+        return self.catalog_of(path).values(path)
+
+    def values_at(self, path: bytes) -> tuple[Any, ...] | None:
+        """The values (``rows.VALUES``) of the row at ``path``; of a mountpoint the one in the parent catalog."""
+        return self.catalog_of(paths.parent(path)).values_at(path)
 
     def ready(self, path: bytes) -> bool:
         """Whether ``row(path)`` and ``rows(path)`` answer without loading a catalog."""

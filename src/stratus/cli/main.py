@@ -14,12 +14,26 @@ from stratus.cli.parsing import Parser
 from stratus.errors import StratusError, UsageError
 
 _INTERRUPTED = 130
+_LIBRARIES = 48 << 20  # bytes of address space that the libraries of any verb fit into
+_UNMAPPED = ("failed to map segment", "annot allocate memory", "annot create shared object descriptor")
+_NO_MEMORY = (
+    b"stratus: this machine, or its limits, has not enough memory for this\nhint: raise the limit: see `ulimit -v`\n"
+)
+_NO_MEMORY_JSON = (
+    b'{"code":"failed","message":"this machine, or its limits, has not enough memory for this",'
+    b'"hint":"raise the limit: see `ulimit -v`","path":null}\n'
+)
 # Each is the module of its name.
 VERBS = (
     "create",
     "publish",
     "rm",
     "tag",
+    "key",
+    "lease",
+    "queue",
+    "receipt",
+    "cost",
     "ls",
     "cat",
     "stat",
@@ -56,11 +70,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         _check_verb(words)
-        parsed = parser(_verbs_of(words)).parse_args(words)
+        verbs = _verbs_of(words)
+        if verbs:
+            _take_care_of_memory(at_once=arguments is None, as_json="--json" in words)
+        parsed = parser(verbs).parse_args(words)
         code: int = parsed.run(parsed)
         sys.stdout.flush()
         return code
     except StratusError as error:
+        if _short_of_memory(error):
+            return _out_of_memory(arguments is None, "--json" in words)
         _report(error, as_json="--json" in words)
         return error.exit_code
     except KeyboardInterrupt:
@@ -70,7 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
-    except (OSError, MemoryError, ImportError, RuntimeError) as error:
+    except Exception as error:
+        if _short_of_memory(error):
+            return _out_of_memory(arguments is None, "--json" in words)
         failure = _from_machine(error)
         if failure is None:
             raise
@@ -107,6 +128,54 @@ def _interrupted(at_once: bool) -> int:
     return _INTERRUPTED
 
 
+def _take_care_of_memory(at_once: bool, as_json: bool) -> None:
+    """Under a limit, every verb starts with room for its libraries. Raises MemoryError."""
+    from stratus.memory import limited, require, spare
+
+    if not limited():
+        return
+    require(_LIBRARIES)
+    spare()
+    if at_once:
+        sys.unraisablehook = lambda what: _unraisable(what, as_json)
+
+
+def _unraisable(what: sys.UnraisableHookArgs, as_json: bool) -> None:
+    """For a thread without memory to begin, others would wait for ever; everything else is tidying up."""
+    if not isinstance(what.exc_value, MemoryError):
+        sys.__unraisablehook__(what)
+    elif what.err_msg and "thread" in what.err_msg:
+        _out_of_memory(at_once=True, as_json=as_json)
+
+
+def _short_of_memory(error: BaseException) -> bool:
+    """Whether this, or what it came from, is that there is no memory; SystemError is how the interpreter stumbles."""
+    seen: set[int] = set()
+    links: list[BaseException | None] = [error]
+    while links:
+        link = links.pop()
+        if link is None or id(link) in seen:
+            continue
+        seen.add(id(link))
+        links += [link.__cause__, link.__context__]
+        if isinstance(link, MemoryError) or (isinstance(link, OSError) and link.errno == errno.ENOMEM):
+            return True
+        if isinstance(link, ImportError) and any(sign in str(link) for sign in _UNMAPPED):
+            return True
+        if isinstance(link, SystemError) and "without exception set" in str(link):
+            return True
+    return False
+
+
+def _out_of_memory(at_once: bool, as_json: bool) -> int:
+    """Needs no memory itself, and with ``at_once`` ends the process, as the interpreter could not do so in order."""
+    with contextlib.suppress(OSError):
+        os.write(*((1, _NO_MEMORY_JSON) if as_json else (2, _NO_MEMORY)))
+    if at_once:
+        os._exit(1)
+    return 1
+
+
 def _drop_output() -> None:
     """What standard output does not take is lost, also at exit, without a further complaint."""
     try:
@@ -117,9 +186,8 @@ def _drop_output() -> None:
 
 def _from_machine(error: Exception) -> StratusError | None:
     """What the machine lacks, where nobody nearer to it has said so; None if this is a fault of the program."""
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "new thread" in str(error)):
-        what = "memory" if isinstance(error, MemoryError) else "threads"
-        return StratusError(f"this machine, or its limits, has not enough {what} for this", hint="see `ulimit -a`")
+    if isinstance(error, RuntimeError) and "new thread" in str(error):
+        return StratusError("this machine, or its limits, has not enough threads for this", hint="see `ulimit -a`")
     if isinstance(error, ImportError):
         cause: BaseException = error
         while cause.__cause__ is not None:

@@ -12,7 +12,8 @@ from stratus.errors import UsageError
 
 if TYPE_CHECKING:
     from stratus.cli.reference import Reference
-    from stratus.client.mount import MountSource
+    from stratus.client.following import MountSource, News
+    from stratus.config import RepositoryConfig
     from stratus.formats.compression import Compression
     from stratus.formats.hashes import ObjectId
     from stratus.repository.repository import Repository, Snapshot
@@ -35,6 +36,9 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument(
         "--poll", metavar="SECONDS", type=positive, help="look for a new revision so often (default: what it says)"
     )
+    parser.add_argument(
+        "--notify", metavar="URL", help="hear of new revisions at once from this API (default: from the configuration)"
+    )
     parser.add_argument("--cache", metavar="DIR", type=Path, help="where objects are kept; mounts may share it")
     parser.add_argument("--cache-limit", metavar="SIZE", type=size, help="how large the cache may grow, such as 20G")
     parser.set_defaults(run=run)
@@ -45,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     from stratus.cli.places import open_repository
     from stratus.cli.reference import Reference
     from stratus.client.mount import mount
+    from stratus.repository.opening import locate
 
     reference = Reference.parse(arguments.reference)
     if reference.path:
@@ -59,11 +64,31 @@ def run(arguments: argparse.Namespace) -> int:
         cache=arguments.cache or config.cache_directory(),
         limit=arguments.cache_limit,
         poll=arguments.poll,
+        news=() if reference.revision is not None else _news(*locate(reference.name), arguments.notify),
         foreground=arguments.foreground,
     )
     if arguments.directory is None and not arguments.foreground:
         print(where)
     return 0
+
+
+def _news(fqrn: str, configured: RepositoryConfig, notify: str | None) -> list[News]:
+    """Where there is to be heard of new revisions."""
+    from stratus.client.file_news import FileNews
+    from stratus.repository.layout import Layout
+    from stratus.stores.directory import DirectoryStore
+    from stratus.stores.opening import open_store
+
+    news: list[News] = []
+    api = notify or configured.api
+    if api is not None:
+        from stratus.client.api_news import ApiNews
+
+        news.append(ApiNews(api, fqrn))
+    store = None if configured.store is None else open_store(configured.store)
+    if isinstance(store, DirectoryStore):
+        news.append(FileNews(store.path / Layout(fqrn).manifest))
+    return news
 
 
 def _source(repository: Repository, reference: Reference) -> MountSource:
@@ -88,6 +113,9 @@ class _Pinned:
         return self.repository.host
 
     def latest(self) -> Snapshot:
+        return self.snapshot
+
+    def trust(self, manifest: bytes) -> Snapshot:  # noqa: ARG002
         return self.snapshot
 
     def fetch(self, object_id: ObjectId, compression: Compression, size: int | None) -> bytes:

@@ -56,6 +56,24 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_api(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--api", metavar="URL", help="publish through this API (default: STRATUS_API, or from the configuration)"
+    )
+    parser.add_argument(
+        "--writer-key",
+        metavar="FILE",
+        type=Path,
+        help="the own key for the API (default: STRATUS_WRITER_KEY, or from the configuration)",
+    )
+
+
+def add_wait(parser: argparse.ArgumentParser, what: str = "for a lease that somebody else holds") -> None:
+    parser.add_argument(
+        "--wait", metavar="SECONDS", type=positive, default=0.0, help=f"how long to wait {what} (default: not at all)"
+    )
+
+
 def size(text: str) -> int:
     """Bytes: a number, with K, M, G or T for powers of 1024."""
     found = _SIZE.fullmatch(text)

@@ -6,7 +6,7 @@ import argparse
 import gc
 import sys
 
-from stratus.cli.parsing import Verbs, add_json, add_keys, add_verb, count, owner
+from stratus.cli.parsing import Verbs, add_api, add_json, add_keys, add_verb, add_wait, count, owner
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -33,7 +33,9 @@ def add_parser(verbs: Verbs) -> None:
         "--workers", metavar="N", type=count, help="processes that pack and upload (default: one per processor)"
     )
     parser.add_argument("--quiet", action="store_true", help="do not say how far it is")
+    add_wait(parser)
     add_keys(parser)
+    add_api(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -60,9 +62,10 @@ def run(arguments: argparse.Namespace) -> int:
         tag=None if arguments.tag is None else check_tag_name(arguments.tag),
         workers=arguments.workers,
         progress=None if quiet else Drawn(sys.stderr),
+        wait=arguments.wait,
     )
     sources = [open_source(source) for source in arguments.sources]
-    writer, fqrn = open_writer(reference.name, arguments.keys)
+    writer, fqrn = open_writer(reference.name, arguments)
     gc.disable()  # nearly all that is made is kept to the end: looking for cycles in it takes a sixth of the time
     try:
         if arguments.dry_run:

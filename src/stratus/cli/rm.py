@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from stratus.cli.parsing import Verbs, add_json, add_keys, add_verb
+from stratus.cli.parsing import Verbs, add_api, add_json, add_keys, add_verb, add_wait
 from stratus.errors import UsageError
 
 
@@ -19,7 +19,9 @@ def add_parser(verbs: Verbs) -> None:
     parser.add_argument("reference", metavar="NAME:/path", help="what to remove")
     parser.add_argument("-r", "--recursive", action="store_true", help="a directory with all that is in it")
     parser.add_argument("--message", metavar="TEXT", default="", help="why, for the log")
+    add_wait(parser)
     add_keys(parser)
+    add_api(parser)
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -37,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
             "the root of a repository cannot be removed",
             hint="name a path (NAME:/path); `stratus destroy` removes a repository",
         )
-    writer, fqrn = open_writer(reference.name, arguments.keys)
-    receipt = remove(writer, fqrn, reference.path, writer.name, arguments.recursive, arguments.message)
+    writer, fqrn = open_writer(reference.name, arguments)
+    receipt = remove(writer, fqrn, reference.path, writer.name, arguments.recursive, arguments.message, arguments.wait)
     print_receipt(receipt, arguments.json)
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 
-from stratus.cli.parsing import Parser, Verbs, add_json, add_keys, add_public_key, add_verb
+from stratus.cli.parsing import Parser, Verbs, add_api, add_json, add_keys, add_public_key, add_verb
 from stratus.cli.printing import moment, print_json, print_table
 
 
@@ -31,29 +31,28 @@ def add_parser(verbs: Verbs) -> None:
     add_public_key(show)
     show.set_defaults(run=_list)
 
-    add_keys(add)
-    add_keys(remove)
+    for action in (add, remove):
+        add_keys(action)
+        add_api(action)
     for action in (add, remove, show):
         add_json(action)
 
 
 def _add(arguments: argparse.Namespace) -> int:
-    from stratus.cli.places import open_owned
+    from stratus.cli.places import open_repository, open_writer
     from stratus.cli.receipts import print_receipt
     from stratus.cli.reference import Reference
     from stratus.formats.history import check_tag_name
-    from stratus.repository.repository import Repository
-    from stratus.writers.direct import DirectWriter
     from stratus.writers.publish import tag
 
     name = check_tag_name(arguments.tag)
     reference = Reference.parse(arguments.reference)
-    store, fqrn, keys = open_owned(reference.name, arguments.keys)
+    writer, fqrn = open_writer(reference.name, arguments)
     revision = reference.revision
     if isinstance(revision, str | datetime):
-        with Repository(store, fqrn, [keys.public_key]).at(revision) as found:
+        public_key = None if arguments.keys is None else arguments.keys / f"{fqrn}.pub"
+        with open_repository(reference.name, public_key).at(revision) as found:
             revision = found.number
-    writer = DirectWriter(store, fqrn, keys)
     print_receipt(tag(writer, fqrn, name, revision, writer.name, arguments.message), arguments.json)
     return 0
 
@@ -66,7 +65,7 @@ def _remove(arguments: argparse.Namespace) -> int:
 
     reference = Reference.parse(arguments.reference)
     newest_only(reference)
-    writer, fqrn = open_writer(reference.name, arguments.keys)
+    writer, fqrn = open_writer(reference.name, arguments)
     print_receipt(untag(writer, fqrn, arguments.tag, writer.name), arguments.json)
     return 0
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from stratus.catalogs.tree import Mounted
+from stratus.client.absent import AbsentNames
 from stratus.client.content import ContentReader
 from stratus.client.fuse import protocol
 from stratus.client.fuse.calls import Later, Reply
@@ -23,10 +24,7 @@ from stratus.errors import StratusError
 from stratus.formats import paths
 from stratus.formats.entries import Entry, Kind, Row
 
-# Seconds that the kernel believes what it was told: long, because it is told what a new revision changed. Not so with
-# absent names, of which nobody keeps a list; searches along long paths ask for very many of them.
-_KEEP = 300
-KEEP_ABSENT = 5
+_KEEP = 300  # seconds that the kernel believes what it was told: long, because it is told what a new revision changed
 
 _INDEX_BITS = 32  # of a listing's offset; above them is the generation
 _INDEX_MASK = (1 << _INDEX_BITS) - 1
@@ -154,14 +152,12 @@ class ReadOnlyFileSystem:
         facts: Facts,
         reader: ContentReader,
         *,
-        keep_absent: int = KEEP_ABSENT,
         live: Live | None = None,
         environment: Mapping[bytes, bytes] | None = None,
     ) -> None:
         """Raises StratusError if the root cannot be read or is not there.
 
         Args:
-            keep_absent: seconds for which the kernel may remember that a name is not there.
             live: more magic attributes.
             environment: what symlinks with variables see, that of the process by default.
         """
@@ -171,7 +167,7 @@ class ReadOnlyFileSystem:
         self._shown = _Shown(tree, facts)
         self._lock = threading.Lock()  # held while nodes are made from rows of the shown tree, so that it cannot change
         self._reader = reader
-        self._keep_absent = keep_absent
+        self._absent = AbsentNames()
         self._environment = os.environb if environment is None else environment
         self._inodes = InodeTable(root)
         self._listings: dict[int, _Listing] = {}
@@ -206,7 +202,7 @@ class ReadOnlyFileSystem:
         path = directory + b"/" + name
 
         def finish(_: _Shown, row: Row | None) -> bytes:
-            return protocol.no_entry(self._keep_absent) if row is None else self._entry(row)
+            return protocol.no_entry(self._absent.tell(parent, name)) if row is None else self._entry(row)
 
         return self._soon(directory, lambda tree: tree.row(path), finish)
 
@@ -352,17 +348,32 @@ class ReadOnlyFileSystem:
         still shown, if the catalogs that the known nodes need cannot be loaded.
         """
         comparison = _Comparison(self._shown.tree, tree)
-        for node in self._inodes.nodes():
-            path = node.row.entry.path
-            if not comparison.untouched(paths.parent(path)):
-                tree.row(path)
+        for directory in {paths.parent(node.row.entry.path) for node in self._inodes.nodes()}:
+            if not comparison.untouched(directory):
+                tree.catalog_of(directory)
         with self._lock:
             self._shown = _Shown(tree, facts, self._shown.generation + 1)
+            absent = self._absent.all()
+        for parent, name in absent:
+            self._tell_of_coming(comparison, parent, name, kernel)
         for node in self._inodes.nodes():
             try:
                 self._tell(comparison, node, kernel)
             except StratusError as error:  # a catalog that only a node needs that came while we looked
                 log.warning("%s may be shown as it was for %d s: %s", node.row.entry.path, _KEEP, error)
+
+    def _tell_of_coming(self, comparison: _Comparison, parent: int, name: bytes, kernel: Kernel) -> None:
+        """Of a name that was absent, if it is there now."""
+        try:
+            directory = self._path(parent)
+        except OSError:  # forgotten, and what was below with it
+            return
+        try:
+            if comparison.untouched(directory) or comparison.after.row(directory + b"/" + name) is None:
+                return
+        except StratusError as error:
+            log.warning("%s is not known: %s", directory + b"/" + name, error)
+        kernel.entry(parent, name)
 
     def _tell(self, comparison: _Comparison, node: Node, kernel: Kernel) -> None:
         entry = node.row.entry

@@ -10,67 +10,28 @@ import pickle
 import resource
 import signal
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
-from stratus.catalogs.tree import CatalogTree, Load
+from stratus.catalogs.tree import Load
 from stratus.client.cache import Cache
 from stratus.client.content import ContentReader
-from stratus.client.filesystem import KEEP_ABSENT, ReadOnlyFileSystem
+from stratus.client.following import Follower, MountSource, News
 from stratus.client.fuse import mounting
 from stratus.client.fuse.loop import serve
 from stratus.client.fuse.mounting import MountPoint
-from stratus.client.fuse.notices import Notices
 from stratus.client.fuse.probing import ended, probe
-from stratus.client.xattrs import Facts
 from stratus.errors import BadFormat, MountError, StratusError
 from stratus.formats.catalog import Catalog, Nested
 from stratus.formats.compression import Compression
-from stratus.formats.hashes import Digest, ObjectId, Suffix
+from stratus.formats.hashes import ObjectId, Suffix
 
 CVMFS = Path("/cvmfs")  # where repositories are mounted unless somebody says otherwise
-_FIRST_RETRY = 5  # seconds after a failed look for a new revision; doubled with each further failure
-_LAST_RETRY = 180
 _PARTING = 10  # seconds for the end of a process whose mount is gone; there is nothing that it waits for
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger(__name__)
-
-
-class Snapshot(Protocol):
-    """A revision as its manifest names it: root catalog (its size in bytes, 0 if unknown), time to live in seconds."""
-
-    @property
-    def revision(self) -> int: ...
-    @property
-    def root(self) -> Digest: ...
-    @property
-    def root_size(self) -> int: ...
-    @property
-    def ttl(self) -> int: ...
-    @property
-    def tag(self) -> str: ...
-
-
-class MountSource(Protocol):
-    """A repository to be read; thread-safe."""
-
-    @property
-    def fqrn(self) -> str: ...
-    @property
-    def host(self) -> str:
-        """The store's URL."""
-        ...
-
-    def latest(self) -> Snapshot:
-        """The newest revision that is trusted, or always the one that was asked for. Raises StratusError."""
-        ...
-
-    def fetch(self, object_id: ObjectId, compression: Compression, size: int | None) -> bytes:
-        """The plain bytes of an object, verified. Raises StratusError."""
-        ...
 
 
 def mount(
@@ -80,6 +41,7 @@ def mount(
     cache: Path,
     limit: int | None = None,
     poll: float | None = None,
+    news: Sequence[News] = (),
     foreground: bool = False,
 ) -> Path:
     """Mounts and gives the mount point; returns once the mount answers, or with ``foreground`` when it is unmounted.
@@ -93,13 +55,14 @@ def mount(
         cache: directory, may be shared by many mounts; ``mount.<fqrn>.log`` there is the log of a background mount.
         limit: of the cache, in bytes.
         poll: seconds between looks for a new revision, by default what the repository says.
+        news: tell of new revisions sooner.
 
     Raises MountError, or what opening the source, its first revision or its root catalog raises.
     """
     directory, cache = directory and _absolute(directory), cache.absolute()
 
     def run(ready: Callable[[Path], None], background: bool) -> Path:
-        return _run(open_source, directory, cache, limit, poll, ready, background)
+        return _run(open_source, directory, cache, limit, poll, news, ready, background)
 
     if foreground:
         return run(lambda where: log.info("%s is mounted", where), False)
@@ -162,6 +125,7 @@ def _run(
     cache_directory: Path,
     limit: int | None,
     poll: float | None,
+    news: Sequence[News],
     ready: Callable[[Path], None],
     background: bool,
 ) -> Path:
@@ -174,7 +138,7 @@ def _run(
     if background:
         _log_to(cache_directory / f"mount.{source.fqrn}.log")
     _allow_open_files()
-    follower = _Follower(source, _loader(cache), poll)
+    follower = Follower(source, _loader(cache), poll, news)
     filesystem = follower.file_system(ContentReader(cache))
     mounted: MountPoint | None = None
 
@@ -265,65 +229,6 @@ def _open_catalog(cache: Cache, object_id: ObjectId, size: int) -> Catalog:
         return Catalog.parse(os.pread(descriptor, os.fstat(descriptor).st_size, 0))  # it could not be kept
     finally:
         os.close(descriptor)
-
-
-class _Follower:
-    """Looks for new revisions, and shows them."""
-
-    def __init__(self, source: MountSource, load: Load, poll: float | None) -> None:
-        self._source = source
-        self._load = load
-        self._poll = poll
-        self._stop = threading.Event()
-        self.snapshot = source.latest()
-        self._due = time.monotonic() + self._pause()
-
-    def file_system(self, reader: ContentReader) -> ReadOnlyFileSystem:
-        """Shows the revision that is the newest now."""
-        return ReadOnlyFileSystem(
-            self._tree(self.snapshot),
-            self._facts(self.snapshot),
-            reader,
-            keep_absent=min(KEEP_ABSENT, int(self._pause())),
-            live={"expires": lambda: str(int(max(self._due - time.monotonic(), 0)) // 60)},
-        )
-
-    def run(self, filesystem: ReadOnlyFileSystem, device: int) -> None:
-        """In a thread of its own, until ``stop``; closes the device then."""
-        failures = 0
-        while not self._stop.wait(max(self._due - time.monotonic(), 0)):
-            try:
-                self._look(filesystem, Notices(device))
-                failures = 0
-            except Exception as error:
-                failures += 1
-                known = isinstance(error, StratusError)
-                log.warning("still at revision %s: %s", self.snapshot.revision, error, exc_info=not known)
-            pause = self._pause()
-            if failures:
-                pause = min(_FIRST_RETRY * 2.0 ** (failures - 1), max(pause, _LAST_RETRY))
-            self._due = time.monotonic() + pause
-        os.close(device)
-
-    def stop(self) -> None:
-        """Ends ``run`` after what it is at."""
-        self._stop.set()
-
-    def _look(self, filesystem: ReadOnlyFileSystem, kernel: Notices) -> None:
-        latest = self._source.latest()
-        if latest.revision > self.snapshot.revision:
-            filesystem.follow(self._tree(latest), self._facts(latest), kernel)
-            self.snapshot = latest
-            log.info("revision %s", latest.revision)
-
-    def _tree(self, snapshot: Snapshot) -> CatalogTree:
-        return CatalogTree(Nested(b"", snapshot.root, snapshot.root_size), self._load)
-
-    def _facts(self, snapshot: Snapshot) -> Facts:
-        return Facts(self._source.fqrn, snapshot.revision, snapshot.root, self._source.host, snapshot.tag)
-
-    def _pause(self) -> float:
-        return max(self.snapshot.ttl, 1) if self._poll is None else self._poll
 
 
 @contextlib.contextmanager

@@ -24,6 +24,7 @@ from stratus.formats import counters, paths, rows
 from stratus.formats.counters import Counters
 from stratus.formats.entries import Row
 from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
+from stratus.formats.rows import Raw
 
 DEFAULT_TTL = 240  # seconds
 _SCHEMAS = ("2.4", "2.5")
@@ -96,6 +97,7 @@ class Catalog:
         self._db = database
         self._db.text_factory = bytes
         self._fresh: dict[bytes, Row] = {}  # not inserted yet
+        self._fresh_raw: list[Raw] = []
         try:
             self._load()
         except BadFormat:
@@ -169,6 +171,8 @@ class Catalog:
         columns = ", ".join("NULL" if name in absent else name for name in rows.COLUMNS)
         self._select_row = f"SELECT {columns} FROM catalog WHERE md5path_1 = ? AND md5path_2 = ?"
         self._select_rows = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
+        columns = ", ".join("NULL" if name in absent else name for name in rows.VALUES)
+        self._select_values = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
         statistics = {name.decode(): value for name, value in self._db.execute("SELECT counter, value FROM statistics")}
         try:
             self._own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
@@ -249,6 +253,8 @@ class Catalog:
         fresh = self._fresh.get(path)
         if fresh is not None:
             return fresh
+        if self._fresh_raw:
+            self.flush()
         found = self._db.execute(self._select_row, paths.md5_halves(path)).fetchone()
         return None if found is None else self._decode(path, found)
 
@@ -262,6 +268,20 @@ class Catalog:
             for values in sorted(found, key=itemgetter(_NAME))
             if values[_NAME] or parent
         ]
+
+    @_reading
+    def values(self, parent: bytes) -> dict[bytes, tuple[Any, ...]]:
+        """The values of ``rows.VALUES`` of the rows directly below ``parent``, by name."""
+        self.flush()
+        found = self._db.execute(self._select_values, paths.md5_halves(parent))
+        return {values[_NAME - _KEYS]: values for values in found if values[_NAME - _KEYS] or parent}
+
+    @_reading
+    def values_at(self, path: bytes) -> tuple[Any, ...] | None:
+        """The values of ``rows.VALUES`` of the row at ``path``, if this catalog has it."""
+        self.flush()
+        values: tuple[Any, ...] | None = self._db.execute(self._select_row, paths.md5_halves(path)).fetchone()
+        return None if values is None else values[_KEYS:]
 
     def walk(self, top: bytes | None = None) -> Iterator[Row]:
         """All rows below ``top`` (default: the catalog's root, whose row comes first), parents before children."""
@@ -336,19 +356,30 @@ class Catalog:
         if len(self._fresh) >= _MOST_FRESH:
             self.flush()
 
+    def insert_raw(self, row: Raw) -> None:
+        """Inserts a row where there is none; those of one directory are best one after another."""
+        self._fresh_raw.append(row)
+        if len(self._fresh_raw) >= _MOST_FRESH:
+            self.flush()
+
     def flush(self) -> None:
         """Inserts the rows that wait for it. Raises Rejected where one cannot be written, or was there already."""
-        if not self._fresh:
+        if not self._fresh and not self._fresh_raw:
             return
-        fresh = list(self._fresh.values())
-        self._fresh.clear()
+        fresh, self._fresh = list(self._fresh.values()), {}
+        fresh_raw, self._fresh_raw = self._fresh_raw, []
         try:
             self._write_many(_INSERT_ROW, rows.encode_all(fresh))
             self._write_many(_INSERT_CHUNK, _chunks(fresh))
+            values = rows.complete_all(fresh_raw)
+            self._write_many(_INSERT_ROW, values)
+            chunks = [(*paths.md5_halves(path), *chunk) for path, _, chunks in fresh_raw for chunk in chunks]
+            self._write_many(_INSERT_CHUNK, chunks)
         except sqlite3.IntegrityError as error:
             raise Rejected(f"two rows at one path: {error}", reason="duplicate", hint="put every path once") from error
         for row in fresh:
             counters.tally(self._own, row)
+        counters.tally_values(self._own, values, len(chunks))
 
     def delete(self, path: bytes) -> Row | None:
         """Takes the row at ``path`` away, not what is below it; gives it back."""

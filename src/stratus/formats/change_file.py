@@ -17,11 +17,12 @@ from stratus.errors import BadFormat
 from stratus.formats.changes import Attach, Change, ChangeSet, Put, Remove, Tag, Untag, Usage
 from stratus.formats.compression import Compression
 from stratus.formats.entries import Chunk, Content, Entry, Kind
-from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
+from stratus.formats.hashes import DIGEST_SIZE, Algorithm, Digest, ObjectId, Suffix
 
 _MAGIC = b"stratus change set 1\n"
-_LARGEST_VALUE = 64 << 20  # bytes of one packed record; a file of a terabyte has 100,000 chunks
+_LARGEST_VALUE = 256 << 20  # bytes of one packed value; the header names 10 million objects at most
 _FEED = 64 << 10
+_NAME_SIZE = 1 + DIGEST_SIZE + 1
 
 
 class _Header(msgspec.Struct, array_like=True):
@@ -33,9 +34,9 @@ class _Header(msgspec.Struct, array_like=True):
     message: bytes
     tag: str | None
     expected: dict[bytes, tuple[int, bytes]]
-    usage: tuple[float, int, int, int, int, int]
+    usage: tuple[float, int, int, int, int, int, tuple[int, int, int, int, int]]
     warnings: tuple[bytes, ...]
-    objects: list[tuple[int, bytes, str]]
+    objects: bytes
 
 
 def pack(change_set: ChangeSet) -> bytes:
@@ -59,9 +60,10 @@ def pack(change_set: ChangeSet) -> bytes:
             usage.plain_bytes,
             usage.stored_bytes,
             usage.uploaded_bytes,
+            usage.requests,
         ),
         tuple(map(_raw, change_set.warnings)),
-        [(*_digest(known.digest), known.suffix.value) for known in change_set.objects],
+        b"".join(map(_name, change_set.objects)),
     )
     for value in (header, *map(_record, change_set.changes)):
         packed = msgspec.msgpack.encode(value)
@@ -85,9 +87,7 @@ def parse(file: bytes) -> ChangeSet:
             repository=header.repository,
             path=header.path,
             changes=_Records(file),
-            objects=tuple(
-                ObjectId(_read_digest((number, raw)), Suffix(letter)) for number, raw, letter in header.objects
-            ),
+            objects=_Objects(header.objects),
             base=header.base,
             writer=_text(header.writer),
             message=_text(header.message),
@@ -115,6 +115,32 @@ class _Records(Iterable[Change]):
                 yield _READ[name](*fields)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise BadFormat(f"a change set with a record that is none: {error}") from error
+
+
+class _Objects(Iterable[ObjectId]):
+    """Names of objects: a byte for the algorithm, the raw digest, a byte for the letter (0: none)."""
+
+    def __init__(self, names: bytes) -> None:
+        if len(names) % _NAME_SIZE:
+            raise BadFormat("a change set with a list of objects that is cut off")
+        self._names = names
+
+    def __len__(self) -> int:
+        return len(self._names) // _NAME_SIZE
+
+    def __iter__(self) -> Iterator[ObjectId]:
+        for start in range(0, len(self._names), _NAME_SIZE):
+            name = self._names[start : start + _NAME_SIZE]
+            try:
+                suffix = Suffix(chr(name[-1]) if name[-1] else "")
+            except ValueError as error:
+                raise BadFormat(f"a change set with an object that is none: {error}") from error
+            yield ObjectId(Digest(Algorithm.from_bits(name[0]), name[1:-1]), suffix)
+
+
+def _name(object_id: ObjectId) -> bytes:
+    digest = object_id.digest
+    return bytes((digest.algorithm.bits,)) + digest.raw + (object_id.suffix.value.encode() or b"\0")
 
 
 def _values(file: bytes) -> Iterator[bytes]:
@@ -151,8 +177,8 @@ def _record(change: Change) -> tuple[Any, ...]:
             return "put", _entry(entry)
         case Remove(path, recursive):
             return "remove", path, recursive
-        case Attach(entry, links, catalog, size, counters):
-            return "attach", _entry(entry), links, _digest(catalog), size, dict(counters)
+        case Attach(entry, links, catalog, size, counters, made):
+            return "attach", _entry(entry), links, _digest(catalog), size, dict(counters), made
         case Tag(name, revision, description):
             return "tag", name, revision, _raw(description)
         case Untag(name):
@@ -162,8 +188,8 @@ def _record(change: Change) -> tuple[Any, ...]:
 _READ: dict[str, Callable[..., Change]] = {
     "put": lambda entry: Put(_read_entry(entry)),
     "remove": lambda path, recursive: Remove(bytes(path), bool(recursive)),
-    "attach": lambda entry, links, catalog, size, counters: Attach(
-        _read_entry(entry), int(links), _read_digest(catalog), int(size), counters
+    "attach": lambda entry, links, catalog, size, counters, made=0: Attach(
+        _read_entry(entry), int(links), _read_digest(catalog), int(size), counters, int(made)
     ),
     "tag": lambda name, revision, description: Tag(str(name), revision, _text(description)),
     "untag": lambda name: Untag(str(name)),

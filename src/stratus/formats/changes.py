@@ -38,6 +38,8 @@ class Attach:
         catalog: the digest of the catalog, which is in the store.
         size: bytes of its SQLite file.
         counters: of the catalog and all below, by their names in its statistics.
+        made: how many of the entries in it nobody asked for: markers that balancing or the dirtab put there, less
+            those that it took away.
     """
 
     entry: Entry
@@ -45,6 +47,7 @@ class Attach:
     catalog: Digest
     size: int
     counters: Mapping[str, int]
+    made: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ Change = Put | Remove | Attach | Tag | Untag
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a publish cost its writer: plain counts."""
+    """What a publish cost its writer: plain counts; ``requests`` are get, put, list, head and delete."""
 
     seconds: float = 0.0
     new_objects: int = 0
@@ -76,6 +79,7 @@ class Usage:
     plain_bytes: int = 0
     stored_bytes: int = 0
     uploaded_bytes: int = 0
+    requests: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

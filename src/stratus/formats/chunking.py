@@ -8,10 +8,14 @@ no later than the maximum. The choice of cuts decides what can be deduplicated, 
 
 from __future__ import annotations
 
+import functools
+import os
 from dataclasses import dataclass
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from stratus.errors import UsageError
+from stratus.memory import require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
 
 _WINDOW = 32  # bytes that the register remembers
 _CENTRE = 0x7FFFFFFF
+_THREADS = "OPENBLAS_NUM_THREADS"
+_NUMPY = 96 << 20  # bytes of address space that it takes to load it
 _SPAN = 64 << 10  # bytes per step: the arrays stay in the processor's cache
 
 
@@ -54,8 +60,7 @@ class ChunkDetector:
 
     def feed(self, data: bytes) -> list[int]:
         """The cuts, as offsets in the file, that are certain now: at each, a byte that was fed starts a chunk."""
-        import numpy as np  # takes a tenth of a second, which most have no use for
-
+        np = _numpy()
         cuts: list[int] = []
         known = self._tail + data
         origin = self._fed - len(self._tail)  # offset of known[0]
@@ -98,3 +103,23 @@ class ChunkDetector:
         distance = (register[_WINDOW - 1 :] - np.uint32(_CENTRE)).view(np.int32)
         # The absolute value of the lowest number wraps to itself, here as in the stock tools: a hit.
         return np.flatnonzero(np.abs(distance) < self._threshold).astype(np.int64)
+
+
+@functools.cache
+def _numpy() -> ModuleType:
+    """Loaded late: it takes a tenth of a second, which most have no use for. Raises MemoryError.
+
+    Its linear algebra, for which there is no use here, would reserve memory for each processor, and end the process
+    where there is none.
+    """
+    require(_NUMPY)
+    before = os.environ.get(_THREADS)
+    os.environ[_THREADS] = "1"
+    try:
+        import numpy as np
+    finally:
+        if before is None:
+            del os.environ[_THREADS]
+        else:
+            os.environ[_THREADS] = before
+    return np

@@ -48,7 +48,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
         id: of the lease, and of the change set that is submitted under it.
         request: nonce of the wish that this is the ``attempt``-th try at.
         path: what is leased, with surrogate escapes; None for a claim that leaves the tree alone.
-        writer: who holds it; ``host`` where.
+        writer: who holds it; ``host`` where, ``process`` in which process, if that is known there.
         secret: SHA-256 of the holder's secret.
         ttl: seconds after the last write at which others may end it.
         since: when it was first written, ISO 8601, for people.
@@ -71,6 +71,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     seal: Seal | None = None
     nonce: str = msgspec.field(default_factory=new_nonce)
     gen: int = 0
+    process: str = ""
 
     def next(self, state: State, why: Why = "", seal: Seal | None = None, gc: Epoch | None = None) -> Claim:
         """The claim as it is written next; its bytes are unlike those of any other version."""

@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import zlib
 from enum import Enum
+from typing import TYPE_CHECKING
 
 import deflate
 from isal import isal_zlib
-from typing_extensions import Buffer
 
 from stratus.errors import BadFormat
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 class Compression(Enum):

@@ -10,11 +10,12 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any, Protocol
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stratus.errors import BadFormat
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 DIGEST_SIZE = 20
 _HEX = frozenset("0123456789abcdef")

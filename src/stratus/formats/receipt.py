@@ -48,6 +48,10 @@ class Requests(msgspec.Struct, frozen=True):
         """What came after ``earlier`` was counted."""
         return Requests(*(now - then for now, then in zip(astuple(self), astuple(earlier), strict=True)))
 
+    def plus(self, other: Requests) -> Requests:
+        """Both together."""
+        return Requests(*(one + two for one, two in zip(astuple(self), astuple(other), strict=True)))
+
     @property
     def total(self) -> int:
         return self.get + self.put + self.list + self.head + self.delete
@@ -77,7 +81,12 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Receipt(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one change set. ``revision`` is the one that decided it, ``root`` the hash of its root catalog."""
+    """What became of one change set.
+
+    Attributes:
+        revision: the one that decided it; ``root`` the hash of its root catalog.
+        time: when it was decided, Unix time in seconds.
+    """
 
     schema: int = SCHEMA
     id: str
@@ -89,6 +98,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     writer: str
     message: str
     tag: str | None = None
+    time: int = 0
     entries: Entries = Entries()
     objects: Objects = Objects()
     bytes: Volumes = Volumes()

@@ -50,6 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         auto_tags: whether each publish without a tag gets one made of its time.
         catalog_weight: rows from which on a catalog is cut in pieces; 0 leaves them as they are.
         auto_tag_limit: how many of those are kept, the newest.
+        webhooks: URLs that are told of each revision by a signed POST.
     """
 
     nonce: str = msgspec.field(default_factory=new_nonce)
@@ -64,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auto_tags: bool = True
     auto_tag_limit: int = 50
     catalog_weight: int = 50_000
+    webhooks: tuple[str, ...] = ()
 
     @property
     def algorithm(self) -> Algorithm:
@@ -75,7 +77,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
-    """``lock``: who commits at the moment. A hint that saves work; correctness does not rest on it."""
+    """``lock``: who commits at the moment. A hint that saves work; correctness does not rest on it.
+
+    Attributes:
+        owner: the process that holds it.
+        ttl: seconds after the last write at which others may take it.
+        batch: the change sets that it folds at the moment.
+        deaths: of holders that had a change set in their batch and stopped renewing, by change set.
+        alone: of those, how often it was the only one of the batch.
+    """
 
     nonce: str = msgspec.field(default_factory=new_nonce)
     gen: int = 0
@@ -84,6 +94,7 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     ttl: int = 60
     batch: tuple[str, ...] = ()
     deaths: dict[str, int] = {}
+    alone: dict[str, int] = {}
 
 
 class Collection(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,7 +41,20 @@ COLUMNS = (
     "xattr",
 )
 
-_TYPE_MASK = 0o170000
+VALUES = COLUMNS[4:]  # those that the path does not decide
+
+Values = tuple[Any, ...]
+"""Of VALUES."""
+Chunks = tuple[tuple[int, int, bytes], ...]
+"""Offset, size and raw digest of each."""
+Raw = tuple[bytes, Values, Chunks]
+"""A row as a catalog has it: its path, and what the path does not decide."""
+
+LINKS, MODE, FLAGS, NAME = (VALUES.index(name) for name in ("hardlinks", "mode", "flags", "name"))
+GROUP_SHIFT = 32  # the number of a hard-link group is above the link count
+
+TYPE_MASK = 0o170000  # of a mode
+DIRECTORY_TYPE = 0o040000
 _KINDS = {kind.value: kind for kind in Kind}
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _TRANSITIONS = {transition.value: transition for transition in Transition}
@@ -92,17 +105,45 @@ def encode_all(rows: Iterable[Row]) -> Iterator[tuple[Any, ...]]:
         yield encode(row, halves if path else None)
 
 
+def complete_all(found: Iterable[Raw]) -> list[tuple[Any, ...]]:
+    """The values of COLUMNS of many rows; those of one directory are best one after another."""
+    directory: bytes | None = None
+    parent = (0, 0)
+    complete = []
+    md5_halves = paths.md5_halves
+    for path, values, _ in found:
+        above = path[: max(path.rfind(b"/"), 0)]
+        if above != directory:
+            directory, parent = above, md5_halves(above)
+        complete.append((*md5_halves(path), *parent, *values))
+    return complete
+
+
+def raw(row: Row) -> Raw:
+    """A row as a catalog has it. Raises Rejected for what no row can hold."""
+    content = row.entry.content
+    chunks = () if content is None else content.chunks
+    values = encode(row, (0, 0))[-len(VALUES) :]
+    return row.entry.path, values, tuple((chunk.offset, chunk.size, chunk.digest.raw) for chunk in chunks)
+
+
+def read(found: Raw) -> Row:
+    """The row. Raises BadFormat."""
+    path, values, chunks = found
+    return decode(path, (0, 0, 0, 0, *values), chunks)
+
+
 def decode(path: bytes, values: tuple[Any, ...], chunks: tuple[tuple[int, int, bytes], ...] = ()) -> Row:
     """The row at ``path`` from COLUMNS and its chunk rows (offset, size, hash). Raises BadFormat."""
     _, _, _, _, hardlinks, digest, size, mode, mtime, mtimens, flags, _, target, uid, gid, xattr = values
-    kind = _KINDS.get(mode & _TYPE_MASK)
+    kind = _KINDS.get(mode & TYPE_MASK)
     if kind is None:
         raise BadFormat(f"{paths.display(path)}: mode {mode:o} is of no known file type", path=path)
     return Row(
         Entry(
             path=path,
             kind=kind,
-            mode=mode & ~_TYPE_MASK,
+            mode=mode & ~TYPE_MASK,
             uid=uid & 0xFFFFFFFF,
             gid=gid & 0xFFFFFFFF,
             size=len(target) if kind is Kind.SYMLINK else size if kind in (Kind.FILE, Kind.DIRECTORY) else 0,
@@ -150,9 +191,13 @@ def _flags(row: Row) -> int:
     content = entry.content
     if content is None:
         raise Rejected(f"{paths.display(entry.path)} is a file without content", reason="no_content", path=entry.path)
+    return flags | content_flags(content)
+
+
+def content_flags(content: Content) -> int:
+    """The flags of a regular file with this content."""
     return (
-        flags
-        | FILE
+        FILE
         | (CHUNKED if content.chunks else 0)
         | (EXTERNAL if content.external else 0)
         | (DIRECT_IO if content.direct_io else 0)

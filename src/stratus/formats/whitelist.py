@@ -84,7 +84,7 @@ def _read_time(raw: bytes) -> datetime:
     if not _TIME_DIGITS.fullmatch(text):
         raise BadFormat(f"{text[:40]!r} is not a time of a whitelist")
     try:
-        return datetime.strptime(text, _TIME).replace(tzinfo=UTC)
+        return datetime.fromisoformat(f"{text[:8]}T{text[8:]}Z")
     except ValueError:
         raise BadFormat(f"{text!r} is not a time of a whitelist") from None
 

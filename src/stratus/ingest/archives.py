@@ -33,6 +33,7 @@ from stratus.ingest.headers import BLOCK, Headers, Member
 from stratus.ingest.tree import Tree
 
 BLOCK_SIZE = 256 << 10  # bytes, of reads
+_AHEAD = 4 << 10  # bytes that are read with a header: those that follow it, and the next ones if files are small
 SMALL = 1 << 20  # bytes; a file of a stream that is no larger is held as a whole
 _KINDS = {
     tarfile.REGTYPE: Kind.FILE,
@@ -82,7 +83,9 @@ class Archive:
                     raise BadSource(
                         f"{self.name} cannot be read: {error.strerror}", hint="check its permissions"
                     ) from error
-            yield from _Reading(self.name, placement, warn).run(raw, self.file)
+            reading = _Reading(self.name, placement, warn)
+            stack.callback(reading.close)
+            yield from reading.run(raw, self.file)
 
 
 class _Header(tarfile.TarInfo):
@@ -175,6 +178,27 @@ class _Prompt(io.RawIOBase):
         return self._stream.readinto1(buffer)
 
 
+class _Window:
+    """The bytes of a file from ``position`` on, little more of them than are asked for."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.position = 0
+        self._descriptor = descriptor
+        self._data = b""
+        self._start = 0
+
+    def read(self, size: int) -> bytes:
+        """As many bytes, fewer at the end of the file."""
+        start = self.position - self._start
+        data = self._data[start : start + size]
+        if len(data) != size:
+            self._data = data = os.pread(self._descriptor, max(size, _AHEAD), self.position)
+            self._start = self.position
+            data = data[:size]
+        self.position += len(data)
+        return data
+
+
 class _Reading:
     def __init__(self, name: str, placement: Placement, warn: Warn) -> None:
         self._name = name
@@ -182,40 +206,55 @@ class _Reading:
         self._warn = warn
         self._tree = Tree(warn)
         self._last: bytes | None = None  # the last member that was read whole
+        self._directory: tuple[bytes, bytes] | None = None  # of the last member: the name, and where it lands
+
+    def close(self) -> None:
+        self._tree.close()
 
     def run(self, raw: IO[bytes], file: Path | None) -> Iterator[Draft]:
         stream, located = self._guard(lambda: _decompressed(raw, file))
         with contextlib.closing(stream):
+            if located is not None:
+                yield from self._locate(raw, located)
+                return
             headers = Headers(stream.read)
-            position = 0
-            while True:
-                try:
-                    member = headers.next()
-                except Exception as error:
-                    raise self._damaged(str(error) or type(error).__name__) from error
-                if member is None:
-                    break
-                position += headers.length
+            while (member := self._next(headers)) is not None:
                 body = None
-                if member.is_file:
+                if member.is_file and member.size > SMALL:
+                    body = Body(self._large(stream, member), member.size)
+                elif member.is_file:
                     padded = -(-member.size // BLOCK) * BLOCK
-                    if located is not None:
-                        if position + member.size > located.size:
-                            break
-                        body = Body(located.file, member.size, position)
-                        stream.seek(padded, os.SEEK_CUR)
-                    elif member.size > SMALL:
-                        body = Body(self._large(stream, member), member.size)
-                    else:
-                        data = self._guard(partial(stream.read, padded))
-                        if len(data) != padded:
-                            headers.held.append(data)
-                            break
-                        body = Body(data[: member.size], member.size)
-                    position += padded
+                    data = self._guard(partial(stream.read, padded))
+                    if len(data) != padded:
+                        headers.held.append(data)
+                        break
+                    body = Body(data[: member.size], member.size)
                 yield from self._member(member, body)
                 self._last = member.name
             yield from self._read_on(_Rejoined(b"".join(headers.held), stream))
+
+    def _locate(self, raw: IO[bytes], located: _Located) -> Iterator[Draft]:
+        """Reads no more than the headers."""
+        window = _Window(raw.fileno())
+        headers = Headers(window.read)
+        while (member := self._next(headers)) is not None:
+            body = None
+            if member.is_file:
+                padded = -(-member.size // BLOCK) * BLOCK
+                if window.position + padded > located.size:
+                    break
+                body = Body(located.file, member.size, window.position)
+                window.position += padded
+            yield from self._member(member, body)
+            self._last = member.name
+        raw.seek(window.position)
+        yield from self._read_on(_Rejoined(b"".join(headers.held), raw))
+
+    def _next(self, headers: Headers) -> Member | None:
+        try:
+            return headers.next()
+        except Exception as error:
+            raise self._damaged(str(error) or type(error).__name__) from error
 
     def _large(self, stream: IO[bytes], member: Member) -> Iterator[bytes]:
         missing = member.size
@@ -282,7 +321,17 @@ class _Reading:
         )
 
     def _member(self, member: Member, body: Body | None) -> list[Draft]:
-        parts = _components(member.name, member)
+        name = member.name
+        slash = name.rfind(b"/") + 1
+        head, last = name[:slash], name[slash:]
+        if self._directory is not None and self._directory[0] == head and _is_plain(last):
+            kind = _KINDS.get(member.type)
+            if kind is not None:
+                return [self._tree.put(self._draft(self._directory[1] + b"/" + last, kind, member, body))]
+        parts = _components(name, member)
+        if _is_plain(last) and len(parts) > self._placement.strip_components:
+            above = parts[self._placement.strip_components : -1]
+            self._directory = head, self._placement.path + paths.join(above)
         kind = _KINDS.get(member.type)
         if kind is None and member.type != tarfile.LNKTYPE:
             self._warn(f"{_shown(member.name)}: a member of unknown type {member.type!r}, left out")
@@ -400,7 +449,7 @@ def _shown(name: bytes) -> str:
 
 
 def _bad_member(member: Member, problem: str) -> BadSource:
-    return BadSource(f"the member {_shown(member.name)!r} {problem}", hint="make the archive without it")
+    return BadSource(f"the member {_shown(member.name.rstrip(b'/'))!r} {problem}", hint="make the archive without it")
 
 
 def _components(name: bytes, member: Member) -> list[bytes]:
@@ -418,11 +467,19 @@ def _components(name: bytes, member: Member) -> list[bytes]:
     return parts
 
 
+def _is_plain(component: bytes) -> bool:
+    """Whether this is a name that can be used as it is."""
+    return component not in (b"", b".", b"..") and b"\0" not in component and len(component) <= paths.NAME_MAX
+
+
 def _mtime_ns(member: Member) -> int:
     """Exact to the nanosecond, where tarfile only has a float of what the pax header says."""
     text = member.mtime
     if isinstance(text, int):
         return text * _NANO
+    whole, _, fraction = text.partition(".")
+    if len(fraction) == 9 and len(whole) < 12 and (whole + fraction).isdecimal() and text.isascii():  # as most have it
+        return int(whole) * _NANO + int(fraction)
     parsed = _SECONDS.fullmatch(text)
     if parsed is None:
         raise _bad_member(member, f"gives {text!r} for its last change, which is no time")

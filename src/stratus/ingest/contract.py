@@ -31,11 +31,17 @@ class NewObject:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """How a repository wants content: ``limits`` None leaves every file in one piece, held in memory as a whole."""
+    """How a repository wants content.
+
+    Attributes:
+        limits: None leaves every file in one piece, held in memory as a whole.
+        catalog_weight: rows from which on a catalog is cut in pieces; 0 leaves them as they are.
+    """
 
     algorithm: Algorithm
     packing: Packing
     limits: ChunkLimits | None
+    catalog_weight: int = 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +88,21 @@ class Body:
         offset: in the file where they begin.
         size: in bytes, as far as it is known.
         content: once they are packed.
+        path: of an entry that needs them, once it is packed.
+        number: that whoever collects contents gives it; -1 before.
+        changed: whether the size was another one when it was read.
     """
 
-    __slots__ = ("content", "offset", "size", "where")
+    __slots__ = ("changed", "content", "number", "offset", "path", "size", "where")
 
-    def __init__(self, where: File | bytes | Iterator[bytes], size: int, offset: int = 0) -> None:
+    def __init__(self, where: File | bytes | Iterator[bytes], size: int, offset: int = 0, number: int = -1) -> None:
         self.where = where
         self.offset = offset
         self.size = size
         self.content: Content | None = None
+        self.path = b""
+        self.number = number
+        self.changed = False
 
 
 class Draft(NamedTuple):
@@ -176,3 +188,6 @@ class Delivery(Protocol):
 
     def sent(self, objects: Sequence[Packed], report: Any) -> None:
         """The uploader was called with these and gave ``report``."""
+
+    def keep(self, objects: Sequence[NewObject]) -> None:
+        """Stores what nobody has yet and no file is made of: catalogs. Raises StoreError."""

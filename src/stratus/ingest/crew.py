@@ -14,12 +14,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from multiprocessing.connection import Connection, Pipe
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stratus.errors import StratusError
 from stratus.ingest.contract import Policy, Uploader
 from stratus.ingest.worker import Desk
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
 
 Reply = tuple[str, int, Any]  # step, batch, result
 _PATIENCE = 2.0  # seconds that workers have to end
@@ -52,7 +54,9 @@ class Here:
         self._replies: list[Reply] = []
 
     def send(self, worker: int, step: str, number: int, what: Any) -> None:  # noqa: ARG002
-        self._replies.append((step, number, self._desk.handle(step, number, what)))
+        result = self._desk.handle(step, number, what)
+        if result is not None:
+            self._replies.append((step, number, result))
 
     def receive(self, wait: bool) -> list[Reply]:  # noqa: ARG002
         replies, self._replies = self._replies, []
@@ -88,6 +92,8 @@ class Processes:
         return [worker.pid for worker in self._workers]
 
     def _start(self, number: int) -> None:
+        from multiprocessing.connection import Pipe  # a small publish needs no workers
+
         ours, theirs = Pipe()
         with theirs:
             self._pipes.append(ours)
@@ -96,15 +102,19 @@ class Processes:
                 f"import sys; sys.path[:] = {sys.path!r}\n"
                 f"from stratus.ingest.worker import main; main({theirs.fileno()})"
             )
-            self._workers.append(
-                subprocess.Popen(
+            try:
+                worker = subprocess.Popen(
                     [sys.executable, "-c", code],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
                 )
-            )
+            except OSError as error:
+                raise StratusError(
+                    f"a worker process cannot be started: {error.strerror}", hint="--workers 0 does all in one process"
+                ) from error
+            self._workers.append(worker)
         self._selector.register(ours, selectors.EVENT_READ, number)
 
     def send(self, worker: int, step: str, number: int, what: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from stratus.formats.entries import Kind, Xattrs
 from stratus.ingest.contract import DIRECTORY_SIZE, Body, Draft, File, Placement, Warn
 from stratus.ingest.files import unreadable
-from stratus.ingest.tree import Tree
+from stratus.ingest.tree import Tree, check
 
 _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _KINDS = {kind.value: kind for kind in Kind}
@@ -32,7 +32,11 @@ class Directory:
 
     def scan(self, placement: Placement, warn: Warn) -> Iterator[Draft]:
         """As the contract says. Hard links are known by their inodes."""
-        return _Scan(os.fsencode(self.file.absolute()), placement, warn).run()
+        scan = _Scan(os.fsencode(self.file.absolute()), placement, warn)
+        try:
+            yield from scan.run()
+        finally:
+            scan.close()
 
 
 class _Scan:
@@ -41,6 +45,9 @@ class _Scan:
         self._placement = placement
         self._tree = Tree(warn)
         self._inodes: dict[tuple[int, int], bytes] = {}  # of files with several names: the first path
+
+    def close(self) -> None:
+        self._tree.close()
 
     def run(self) -> Iterator[Draft]:
         try:
@@ -58,9 +65,10 @@ class _Scan:
 
     def _drafts(self, path: bytes, file: bytes, status: os.stat_result) -> list[Draft]:
         kind = _KINDS[stat.S_IFMT(status.st_mode)]
-        body, target, rdev, size = None, b"", 0, status.st_size
+        body, target, rdev, size, has_links = None, b"", 0, status.st_size, False
         if kind is Kind.FILE:
-            if status.st_nlink > 1:
+            has_links = status.st_nlink > 1
+            if has_links:
                 inode = (status.st_dev, status.st_ino)
                 first = self._inodes.setdefault(inode, path)
                 if first is not path:
@@ -78,9 +86,11 @@ class _Scan:
         uid, gid = self._placement.owner or (status.st_uid, status.st_gid)
         xattrs = _xattrs(file) if self._placement.xattrs else ()
         mode = stat.S_IMODE(status.st_mode)
-        return [
-            self._tree.put(Draft(path, kind, mode, uid, gid, size, status.st_mtime_ns, target, rdev, xattrs, 0, body))
-        ]
+        draft = Draft(path, kind, mode, uid, gid, size, status.st_mtime_ns, target, rdev, xattrs, 0, body)
+        if has_links:
+            return [self._tree.put(draft)]
+        check(draft)  # a directory of this machine does not contradict itself
+        return [draft]
 
 
 def _content(parts: tuple[bytes, ...], file: bytes) -> list[tuple[tuple[bytes, ...], bytes, os.stat_result]]:

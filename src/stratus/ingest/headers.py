@@ -7,6 +7,7 @@ reads on from the first block of that member: so both give the same.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
 from typing import NamedTuple
@@ -14,8 +15,10 @@ from zlib import adler32
 
 BLOCK = 512  # bytes
 _MAX_EXTENDED = 1 << 20  # bytes of an extended header; larger ones are unusual
+_MOST_EXTENDED = 100
 _MOST_SEEN = 10_000  # fields that are remembered
 _FIELDS = struct.Struct("100s24s12s12s8s1s100s72x16s155s")
+_ONLY_TIME = re.compile(rb"([1-9]\d) mtime=(\d{1,12}(?:\.\d{1,9})?)\n\0*")
 _FILES = (b"0", b"\0", b"7")
 _KNOWN = (*_FILES, b"1", b"2", b"3", b"4", b"5", b"6")
 _EXTENDED = (b"x", b"g", b"L", b"K")
@@ -53,6 +56,7 @@ class Headers:
         self._read = read
         self._ids: dict[bytes, tuple[int, ...]] = {}  # mode, user, group
         self._devices: dict[bytes, tuple[int, ...]] = {}  # major, minor
+        self._extended: dict[bytes, Member] = {}  # headers of extended headers: of some writers, all are alike
         self.held: list[bytes] = []  # what was read of the member that is being looked at
         self.length = 0  # bytes that the last call of ``next`` has read
 
@@ -65,11 +69,13 @@ class Headers:
             block = self._read(BLOCK)
             self.held.append(block)
             self.length += len(block)
-            member = self._parse(block)
+            member = self._extended.get(block) or self._parse(block)
             if member is None:
                 return None
             if member.type not in _EXTENDED:
                 return _override(member, extended) if extended else member
+            if len(self._extended) < _MOST_EXTENDED:
+                self._extended[block] = member
             if member.type in extended or not 0 < member.size <= _MAX_EXTENDED:
                 return None
             data = self._read(-(-member.size // BLOCK) * BLOCK)
@@ -146,6 +152,9 @@ def _number(field: bytes) -> int | None:
 
 def _extension(kind: bytes, data: bytes) -> dict[bytes, bytes] | None:
     """What an extended header sets; None for what is unusual."""
+    only_time = _ONLY_TIME.fullmatch(data)
+    if only_time and int(only_time[1]) == only_time.end(2) + 1 and kind == b"x":
+        return {b"mtime": only_time[2]}
     if kind == b"L":
         return {b"path": data.partition(b"\0")[0]}
     if kind == b"K":
@@ -183,13 +192,21 @@ def _override(member: Member, extended: dict[bytes, dict[bytes, bytes]]) -> Memb
     pax = extended.get(b"x", {})
     if b"path" in pax and found[b"path"] is pax[b"path"]:
         found[b"path"] = found[b"path"].rstrip(b"/")
+    name, kind, mode, uid, gid, size, seconds, target, device, _ = member
     mtime = found.get(b"mtime")
-    return member._replace(
-        name=found.get(b"path", member.name),
-        target=found.get(b"linkpath", member.target),
-        size=int(found.get(b"size", member.size)),
-        uid=int(found.get(b"uid", member.uid)),
-        gid=int(found.get(b"gid", member.gid)),
-        mtime=member.mtime if mtime is None else mtime.decode("utf-8", "surrogateescape"),
-        xattrs=tuple((key[len(_XATTR) :], value) for key, value in pax.items() if key.startswith(_XATTR)),
+    return Member(
+        found.get(b"path", name),
+        kind,
+        mode,
+        int(found.get(b"uid", uid)),
+        int(found.get(b"gid", gid)),
+        int(found.get(b"size", size)),
+        seconds if mtime is None else mtime.decode("utf-8", "surrogateescape"),
+        found.get(b"linkpath", target),
+        device,
+        _xattrs(pax) if len(pax) > (b"mtime" in pax) else (),
     )
+
+
+def _xattrs(pax: dict[bytes, bytes]) -> tuple[tuple[bytes, bytes], ...]:
+    return tuple((key[len(_XATTR) :], value) for key, value in pax.items() if key.startswith(_XATTR))

@@ -21,17 +21,21 @@ from stratus.formats.hashes import Digest, Suffix
 from stratus.ingest.contract import Body, Delivery, File, Packed, Policy, Progress, Warn
 from stratus.ingest.crew import Crew, Here, Processes
 from stratus.ingest.files import changed, identify, unreadable
+from stratus.ingest.overflow import Overflow
 from stratus.ingest.worker import KEY_SIZE, Piece
 
 MOST_WORKERS = 8
 _FEW_FILES = 200  # and
 _FEW_BYTES = 8 << 20  # less than that is done before other processes have started
-_BATCH_FILES = 100
+_BATCH_FILES = 200
 _BATCH_BYTES = 4 << 20
 _AHEAD = 3  # batches of one worker that are under way
 _MOST_BYTES = 64 << 20  # of all batches that are under way, as plain bytes; packed they are there a second time
 _SCANNED_AT_ONCE = 50  # bodies between two looks at the workers
+_MOST_QUEUED = 50_000  # bodies that were scanned and not dealt out, 300 bytes each
 _READ_SIZE = 256 << 10  # bytes
+_HELD = 100_000  # contents in memory, 350 bytes each
+_PARTIAL = Suffix.PARTIAL.encode()
 
 
 def default_workers() -> int:
@@ -40,32 +44,32 @@ def default_workers() -> int:
     return 0 if processors == 1 else min(processors, MOST_WORKERS)
 
 
-class _Work:
-    """A body that is being packed: digests and sizes of its pieces, as far as they are known."""
+class _Cut:
+    """A body that becomes several objects: their digests and sizes, as far as they are known."""
 
-    __slots__ = ("body", "digests", "is_cut", "left", "path", "sizes")
+    __slots__ = ("body", "digests", "left", "sizes")
 
-    def __init__(self, path: bytes, body: Body) -> None:
-        self.path = path
+    def __init__(self, body: Body) -> None:
         self.body = body
         self.digests: list[Digest | None] = []
         self.sizes: list[int] = []
         self.left = 1  # pieces without a digest, and one for those that are still to come
-        self.is_cut = False
 
 
-_Part = tuple[_Work, int]
+_Part = tuple[Body, _Cut | None, int]
+"""A body, and if it is cut which piece of it."""
 
 
 class _Batch:
     """Pieces that one worker takes through the steps together."""
 
-    __slots__ = ("keys", "objects", "parts", "pieces", "size", "worker")
+    __slots__ = ("keys", "objects", "parts", "pieces", "size", "sizes", "worker")
 
     def __init__(self) -> None:
         self.pieces: list[Piece] = []
         self.parts: list[_Part] = []
         self.size = 0  # bytes
+        self.sizes: list[int] = []  # of the pieces, once they were read
         self.worker = 0
         self.keys: list[tuple[bytes, int]] = []  # of what is packed: the key and the index in ``parts``
         self.objects: list[Packed] = []  # that are uploaded
@@ -81,7 +85,9 @@ class Pipeline:
         warn: Warn,
         workers: int | None = None,
         progress: Progress | None = None,
+        finished: Callable[[Body], None] | None = None,
     ) -> None:
+        """``finished`` hears of each body that has its content, in no order."""
         self._policy = policy
         self._delivery = delivery
         self._warn = warn
@@ -89,8 +95,9 @@ class Pipeline:
         self._compression = policy.packing.compression
         self._workers = workers
         self._progress = progress
+        self._finished = finished
         self._crew: Crew | None = None
-        self._queue: deque[_Work] = deque()
+        self._queue: deque[Body] = deque()
         self._batch = _Batch()
         self._open: dict[int, _Batch] = {}
         self._load: list[int] = []  # open batches, by worker
@@ -99,8 +106,8 @@ class Pipeline:
         # Steps whose replies are waited for, in the order of the batches, and those that came too early.
         self._expected: dict[str, deque[int]] = {"read": deque(), "pack": deque()}
         self._early: dict[tuple[str, int], Any] = {}
-        self._done: dict[bytes, Digest] = {}  # by key
-        self._pending: dict[bytes, list[_Part]] = {}
+        self._done = Overflow(_HELD, _pack_content, self._unpack_content)  # of single pieces, by key
+        self._pending: dict[bytes, list[tuple[_Part, int]]] = {}  # with their sizes
         self._files = self._bytes = self._all_files = self._all_bytes = 0
         self._scanned = False
 
@@ -108,6 +115,7 @@ class Pipeline:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._done.close()
         if self._crew is not None:
             self._crew.close()
 
@@ -115,7 +123,8 @@ class Pipeline:
         """Takes a body on, for the entry at ``path``; blocks are read at once. Raises BadSource, StoreError."""
         self._all_files += 1
         self._all_bytes += body.size
-        self._queue.append(_Work(path, body))
+        body.path = path
+        self._queue.append(body)
         if self._crew is None:
             if self._is_little():
                 if isinstance(body.where, Iterator):
@@ -127,6 +136,8 @@ class Pipeline:
                 self._cut(self._queue.popleft())
         elif self._all_files % _SCANNED_AT_ONCE == 0:
             self._pump()
+            while len(self._queue) > _MOST_QUEUED:
+                self._cut(self._queue.popleft())
 
     def finish(self) -> None:
         """Every body that was added has its content when this returns. Raises BadSource, StoreError."""
@@ -164,44 +175,43 @@ class Pipeline:
 
     # -- cutting -----------------------------------------------------------------------------------------------------
 
-    def _cut(self, work: _Work) -> None:
-        where, size = work.body.where, work.body.size
-        whole = size <= self._largest_whole
+    def _cut(self, body: Body) -> None:
+        where, size = body.where, body.size
         if isinstance(where, File):
-            if whole:
-                self._add(work, (where.path, where.identity, work.body.offset, size), size)
+            if size <= self._largest_whole:
+                self._add((where.path, where.identity, body.offset, size), size, body)
             else:
-                self._cut_file(work, where)
+                self._cut_file(body, where)
+            return
+        body.where = b""
+        if size <= self._largest_whole:
+            data = where if isinstance(where, bytes) else b"".join(where)
+            self._add(data, len(data), body)
         else:
-            work.body.where = b""
-            if whole:
-                data = where if isinstance(where, bytes) else b"".join(where)
-                self._add(work, data, len(data))
-            else:
-                self._cut_blocks(work, [where] if isinstance(where, bytes) else where)
-        work.left -= 1
-        if not work.left:
-            self._complete(work)
+            self._cut_blocks(body, [where] if isinstance(where, bytes) else where)
 
-    def _cut_blocks(self, work: _Work, blocks: Iterable[bytes]) -> None:
+    def _cut_blocks(self, body: Body, blocks: Iterable[bytes]) -> None:
+        cut: _Cut | None = None
         held: list[memoryview] = []
         start = end = 0  # of what is held
         for block, cuts in self._cuts(blocks):
             rest = memoryview(block)
-            for cut in cuts:
-                held.append(rest[: cut - end])
-                rest = rest[cut - end :]
-                end = cut
-                work.is_cut = True  # a cut always has a byte behind it: this cannot be the only piece
-                self._add(work, b"".join(held), end - start)
+            for at in cuts:
+                held.append(rest[: at - end])
+                rest = rest[at - end :]
+                end = at
+                cut = cut or _Cut(body)  # a cut always has a byte behind it: this cannot be the only piece
+                self._add(b"".join(held), end - start, body, cut)
                 held.clear()
                 start = end
             held.append(rest)
             end += len(rest)
-        self._add(work, b"".join(held), end - start)
+        self._add(b"".join(held), end - start, body, cut)
+        if cut is not None:
+            self._close_cut(cut)
 
-    def _cut_file(self, work: _Work, file: File) -> None:
-        body = work.body
+    def _cut_file(self, body: Body, file: File) -> None:
+        cut: _Cut | None = None
         try:
             descriptor = os.open(file.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
@@ -212,34 +222,45 @@ class Pipeline:
                 start = end = body.offset
                 for block, cuts in self._cuts(_blocks(descriptor, body.offset, size)):
                     end += len(block)
-                    for cut in cuts:
-                        work.is_cut = True
-                        piece = body.offset + cut - start
-                        self._add(work, (file.path, identity, start, piece), piece)
+                    for at in cuts:
+                        cut = cut or _Cut(body)
+                        piece = body.offset + at - start
+                        self._add((file.path, identity, start, piece), piece, body, cut)
                         start += piece
                 if end != body.offset + size:
                     raise changed(file)
-                self._add(work, (file.path, identity, start, end - start), end - start)
+                self._add((file.path, identity, start, end - start), end - start, body, cut)
             finally:
                 os.close(descriptor)
         except OSError as error:
             raise unreadable(file.path, error) from error
+        if cut is not None:
+            self._close_cut(cut)
 
     def _cuts(self, blocks: Iterable[bytes]) -> Iterator[tuple[bytes, list[int]]]:
         assert self._policy.limits is not None
         detector = ChunkDetector(self._policy.limits)
         return ((block, detector.feed(block)) for block in blocks)
 
-    def _add(self, work: _Work, piece: Any, size: int) -> None:
+    def _add(self, piece: Piece, size: int, body: Body, cut: _Cut | None = None) -> None:
         batch = self._batch
-        batch.pieces.append((piece, Suffix.PARTIAL if work.is_cut else Suffix.DATA))
-        batch.parts.append((work, len(work.digests)))
+        batch.pieces.append(piece)
+        if cut is None:
+            batch.parts.append((body, None, 0))
+        else:
+            batch.parts.append((body, cut, len(cut.digests)))
+            cut.digests.append(None)
+            cut.sizes.append(size)
+            cut.left += 1
         batch.size += size
-        work.digests.append(None)
-        work.sizes.append(size)
-        work.left += 1
         if batch.size >= _BATCH_BYTES or len(batch.pieces) >= _BATCH_FILES:
             self._dispatch()
+
+    def _close_cut(self, cut: _Cut) -> None:
+        """No more pieces will come."""
+        cut.left -= 1
+        if not cut.left:
+            self._complete_cut(cut)
 
     # -- batches -----------------------------------------------------------------------------------------------------
 
@@ -289,57 +310,62 @@ class Pipeline:
         """A batch was read: what is not known yet is to be packed."""
         hashes, sizes = reply
         batch = self._open[number]
-        done, pending = self._done, self._pending
+        batch.sizes = sizes
+        pending = self._pending
+        parts = batch.parts
+        keys = [hashes[start : start + KEY_SIZE] for start in range(0, len(hashes), KEY_SIZE)]
+        for index, (_, cut, piece) in enumerate(parts):
+            if cut is not None:
+                keys[index] += _PARTIAL
+                cut.sizes[piece] = sizes[index]
+        done = self._done.find(keys)
         unknown: list[int] = []
-        keys: list[bytes] = []
-        for index, part in enumerate(batch.parts):
-            work, piece = part
-            work.sizes[piece] = sizes[index]
-            key = hashes[index * KEY_SIZE : (index + 1) * KEY_SIZE]
-            if work.is_cut:
-                key += b"P"
-            digest = done.get(key)
-            if digest is not None:
-                self._resolve(work, piece, digest)
+        for index, part in enumerate(parts):
+            key = keys[index]
+            if key in done:
+                self._resolve(part, sizes[index], done[key])
             elif key in pending:
-                pending[key].append(part)
+                pending[key].append((part, sizes[index]))
             else:
-                pending[key] = [part]
+                pending[key] = [(part, sizes[index])]
                 unknown.append(index)
-                keys.append(key)
-        wanted: list[int] = []
+        wanted: list[tuple[int, str]] = []
         if unknown:
-            recalled = self._delivery.recall(keys, [sizes[index] for index in unknown])
-            for index, key, raw in zip(unknown, keys, recalled, strict=True):
+            recalled = self._delivery.recall([keys[index] for index in unknown], [sizes[index] for index in unknown])
+            for index, raw in zip(unknown, recalled, strict=True):
+                key = keys[index]
                 if raw is None:
-                    wanted.append(index)
+                    wanted.append((index, "" if parts[index][1] is None else "P"))
                     batch.keys.append((key, index))
                 else:
-                    self._found(key, raw)
-        self._expected["pack"].append(number)
+                    self._found(key, raw, sizes[index])
         self._send(batch, "pack", number, wanted)
+        if wanted:
+            self._expected["pack"].append(number)
+        else:
+            self._close(number)
 
     def _packed(self, number: int, reply: list[tuple[bytes, int]]) -> None:
         """A batch was packed: what is not stored yet is to be uploaded."""
         batch = self._open[number]
         objects = []
-        for (key, index), (raw, size) in zip(batch.keys, reply, strict=True):
-            work, piece = batch.parts[index]
-            suffix = Suffix.PARTIAL if work.is_cut else Suffix.DATA
-            objects.append(Packed(key, raw, suffix, work.sizes[piece], size, work.path))
-            self._found(key, raw)
+        for (key, index), (raw, stored) in zip(batch.keys, reply, strict=True):
+            body, cut, _ = batch.parts[index]
+            size = batch.sizes[index]
+            objects.append(Packed(key, raw, Suffix.DATA if cut is None else Suffix.PARTIAL, size, stored, body.path))
+            self._found(key, raw, size)
         wanted = self._delivery.wanted(objects)
         batch.objects = [objects[index] for index in wanted]
         self._send(batch, "put", number, wanted)
+        if not wanted:
+            self._close(number)
 
-    def _put(self, number: int, report: Any) -> None:
+    def _put(self, number: int, report: list[Any]) -> None:
         """A batch was uploaded."""
-        batch = self._open[number]
-        if batch.objects:
-            self._delivery.sent(batch.objects, report)
+        self._delivery.sent(self._open[number].objects, *report)
         self._close(number)
 
-    def _send(self, batch: _Batch, step: str, number: int, what: list[int]) -> None:
+    def _send(self, batch: _Batch, step: str, number: int, what: Any) -> None:
         assert self._crew is not None
         self._crew.send(batch.worker, step, number, what)
 
@@ -350,36 +376,47 @@ class Pipeline:
 
     # -- contents ----------------------------------------------------------------------------------------------------
 
-    def _found(self, key: bytes, raw: bytes) -> None:
-        digest = self._done[key] = Digest(self._policy.algorithm, raw)
-        for work, piece in self._pending.pop(key):
-            self._resolve(work, piece, digest)
+    def _found(self, key: bytes, raw: bytes, size: int) -> None:
+        content = Content(
+            self._policy.algorithm,
+            Digest(self._policy.algorithm, raw),
+            self._compression if size else Compression.ZLIB,
+        )
+        self._done.set(key, content)
+        for part, length in self._pending.pop(key):
+            self._resolve(part, length, content)
 
-    def _resolve(self, work: _Work, piece: int, digest: Digest) -> None:
-        work.digests[piece] = digest
-        work.left -= 1
-        if not work.left:
-            self._complete(work)
+    def _unpack_content(self, data: bytes) -> Content:
+        algorithm = self._policy.algorithm
+        return Content(algorithm, Digest(algorithm, data[1:]), Compression.from_bits(data[0]))
 
-    def _complete(self, work: _Work) -> None:
+    def _resolve(self, part: _Part, size: int, content: Content) -> None:
+        body, cut, piece = part
+        if cut is None:
+            self._complete(body, size, content)
+            return
+        cut.digests[piece] = content.digest
+        self._close_cut(cut)
+
+    def _complete_cut(self, cut: _Cut) -> None:
+        offset = 0
+        chunks = []
+        for digest, length in zip(cut.digests, cut.sizes, strict=True):
+            assert digest is not None
+            chunks.append(Chunk(offset, length, digest))
+            offset += length
+        self._complete(cut.body, offset, Content(self._policy.algorithm, None, self._compression, tuple(chunks)))
+
+    def _complete(self, body: Body, size: int, content: Content) -> None:
         """All pieces of a body are known."""
-        body = work.body
-        size = sum(work.sizes) if work.is_cut else work.sizes[0]
         if size != body.size:
             if isinstance(body.where, File):
                 self._warn(f"{paths.display(body.where.path)} changed while it was read")
             body.size = size
-        compression = self._compression if size else Compression.ZLIB
-        if work.is_cut:
-            offset = 0
-            chunks = []
-            for digest, length in zip(work.digests, work.sizes, strict=True):
-                assert digest is not None
-                chunks.append(Chunk(offset, length, digest))
-                offset += length
-            body.content = Content(self._policy.algorithm, None, compression, tuple(chunks))
-        else:
-            body.content = Content(self._policy.algorithm, work.digests[0], compression)
+            body.changed = True
+        body.content = content
+        if self._finished is not None:
+            self._finished(body)
         self._files += 1
         self._bytes += size
 
@@ -387,6 +424,11 @@ class Pipeline:
         if self._progress is not None:
             files, size = (self._all_files, self._all_bytes) if self._scanned else (None, None)
             self._progress(self._files, self._bytes, files, size)
+
+
+def _pack_content(content: Content) -> bytes:
+    assert content.digest is not None
+    return bytes([content.compression.value]) + content.digest.raw
 
 
 def _blocks(descriptor: int, offset: int, size: int) -> Iterator[bytes]:

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import marshal
+
 from stratus.errors import BadSource
 from stratus.formats import paths
 from stratus.formats.entries import Kind, Xattrs
-from stratus.ingest.contract import Draft, Warn
+from stratus.ingest.contract import Body, Draft, Warn
+from stratus.ingest.overflow import Overflow
 
+_HELD = 50_000  # drafts in memory, half a kilobyte each
 _MAX_ID = 0xFFFFFFFF
 _MAX_XATTR = 255  # bytes of a key or a value, and number of attributes
 
 
 class Tree:
-    """The drafts of one source by path; where there are several for a path, the last."""
+    """The drafts of one source by path; where there are several for a path, the last.
+
+    As many as fit are held as they are; of the others, the bodies are known by their numbers alone.
+    """
 
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
-        self._drafts: dict[bytes, Draft] = {}
+        self._drafts = Overflow(_HELD, _pack, _unpack)
         self._parents: set[bytes] = set()
         # For every file that has links: the first of its names in each directory.
         self._links: dict[bytes, dict[bytes, bytes]] = {}
         self._last_group = 0
 
+    def close(self) -> None:
+        self._drafts.close()
+
     def put(self, draft: Draft) -> Draft:
         """The draft itself. Raises BadSource if something that is no directory has entries below it."""
         path, kind = draft.path, draft.kind
-        _check(draft)
+        check(draft)
         if kind is not Kind.DIRECTORY and path in self._parents:
             raise _contradiction(path)
         above = paths.parent(path)
         while above and above not in self._parents:
-            known = self._drafts.get(above)
+            known: Draft | None = self._drafts.get(above)
             if known is not None and known.kind is not Kind.DIRECTORY:
                 raise _contradiction(above)
             self._parents.add(above)
             above = paths.parent(above)
         if self._links:
             self._links.pop(path, None)
-        self._drafts[path] = draft
+        self._drafts.set(path, draft)
         return draft
 
     def link(self, path: bytes, target: bytes) -> list[Draft]:
@@ -46,7 +56,7 @@ class Tree:
         Links in one directory get a common group, for which the first may come again; a catalog cannot express
         others, so they become files of their own. Raises BadSource if there is no such entry or it is a directory.
         """
-        known = self._drafts.get(target)
+        known: Draft | None = self._drafts.get(target)
         if known is None or known.kind is Kind.DIRECTORY:
             what = "is not in the source before it" if known is None else "is a directory"
             raise BadSource(
@@ -74,14 +84,28 @@ class Tree:
             )
             made.append(self.put(known._replace(path=path, group=0)))
         else:
-            group = self._drafts[first].group
+            of_group: Draft = self._drafts.get(first)
+            group = of_group.group
             if not group:
                 self._last_group = group = self._last_group + 1
-                self._drafts[first] = self._drafts[first]._replace(group=group)
-                made.append(self._drafts[first])
+                made.append(of_group._replace(group=group))
+                self._drafts.set(first, made[0])
             made.append(self.put(known._replace(path=path, group=group)))
         self._links[path] = firsts
         return made
+
+
+def _pack(draft: Draft) -> bytes:
+    body = draft.body
+    kept = None if body is None else (body.number, body.size)
+    return marshal.dumps((draft.path, draft.kind.value, *draft[2:-1], kept))
+
+
+def _unpack(data: bytes) -> Draft:
+    path, kind, mode, uid, gid, size, mtime_ns, target, rdev, xattrs, group, kept = marshal.loads(data)
+    # Whoever collects contents has counted this one, so its bytes are not asked for.
+    body = None if kept is None else Body(b"", kept[1], number=kept[0])
+    return Draft(path, Kind(kind), mode, uid, gid, size, mtime_ns, target, rdev, xattrs, group, body)
 
 
 def _contradiction(path: bytes) -> BadSource:
@@ -92,7 +116,7 @@ def _contradiction(path: bytes) -> BadSource:
     )
 
 
-def _check(draft: Draft) -> None:
+def check(draft: Draft) -> None:
     """Raises BadSource for what a repository cannot hold."""
     if not (0 <= draft.uid <= _MAX_ID and 0 <= draft.gid <= _MAX_ID):
         raise BadSource(

@@ -11,7 +11,6 @@ import gc
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from multiprocessing.connection import Connection
 from typing import Any
 
 from blake3 import blake3
@@ -23,8 +22,8 @@ from stratus.ingest.contract import File, NewObject, Policy, Uploader
 from stratus.ingest.files import changed, identify, unreadable
 
 KEY_SIZE = 32  # bytes of a hash of plain bytes
-Piece = tuple[bytes | tuple[bytes, tuple[int, int, int, int] | None, int, int], Suffix]
-"""The bytes themselves, or a file, its identity, offset and size; and the letter of the object that is to be made."""
+Piece = bytes | tuple[bytes, tuple[int, int, int, int] | None, int, int]
+"""The bytes themselves, or a file, its identity, offset and size."""
 
 _WINDOW = 8 << 20  # bytes that are read at once, and how much between two pieces may be read in vain
 _GAP = 64 << 10
@@ -39,10 +38,9 @@ class Desk:
         self._uploader = uploader
         self._plain: dict[int, list[bytes | memoryview]] = {}
         self._stored: dict[int, list[NewObject]] = {}
-        self._suffixes: dict[int, list[Suffix]] = {}
 
     def handle(self, step: str, number: int, what: Any) -> Any:
-        """One step of a batch: ``read``, ``pack`` or ``put``. Raises StratusError."""
+        """One step of a batch: ``read``, ``pack`` or ``put``; None if there is nothing to say. Raises StratusError."""
         match step:
             case "read":
                 return self._read(number, what)
@@ -53,33 +51,35 @@ class Desk:
 
     def _read(self, number: int, pieces: Sequence[Piece]) -> tuple[bytes, list[int]]:
         """The hashes of the plain bytes, one after another, and their sizes. Raises BadSource."""
-        plain = self._plain[number] = list(_read([piece for piece, _ in pieces]))
-        self._suffixes[number] = [suffix for _, suffix in pieces]
+        plain = self._plain[number] = list(_read(pieces))
         return b"".join(blake3(data).digest() for data in plain), [len(data) for data in plain]
 
-    def _pack(self, number: int, indices: Sequence[int]) -> list[tuple[bytes, int]]:
-        """Digest and size of the objects of these pieces; the others are let go."""
+    def _pack(self, number: int, wanted: Sequence[tuple[int, str]]) -> list[tuple[bytes, int]] | None:
+        """Digest and size of the objects of these pieces, whose names have these letters; the others are let go."""
         plain = self._plain.pop(number)
-        suffixes = self._suffixes.pop(number)
+        if not wanted:
+            return None
         algorithm, packing = self._policy.algorithm, self._policy.packing
         objects = []
-        for index in indices:
+        for index, letter in wanted:
             data = plain[index]
             # Stock clients and tools know the empty file by its zlib form alone.
             stored = packing.pack(data) if data else Compression.ZLIB.pack(data)
-            objects.append(NewObject(ObjectId(algorithm.digest(stored), suffixes[index]), stored, len(data)))
+            objects.append(NewObject(ObjectId(algorithm.digest(stored), Suffix(letter)), stored, len(data)))
             plain[index] = b""
         self._stored[number] = objects
         return [(one.id.digest.raw, len(one.stored)) for one in objects]
 
     def _put(self, number: int, indices: Sequence[int]) -> Any:
-        """What the uploader gives for these objects; the others are let go. Raises StoreError."""
+        """What the uploader gives for these objects, in a list; the others are let go. Raises StoreError."""
         objects = self._stored.pop(number)
-        return self._uploader([objects[index] for index in indices]) if indices else None
+        return [self._uploader([objects[index] for index in indices])] if indices else None
 
 
 def main(descriptor: int) -> None:
     """Works in this process until the one who leads hangs up."""
+    from multiprocessing.connection import Connection
+
     gc.disable()  # there are no cycles
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who leads hears of it too, and ends us
     with Connection(descriptor) as connection, contextlib.suppress(EOFError, ConnectionError):
@@ -88,7 +88,9 @@ def main(descriptor: int) -> None:
             desk = Desk(policy, uploader)
             while True:
                 step, number, what = connection.recv()
-                connection.send((step, number, desk.handle(step, number, what)))
+                result = desk.handle(step, number, what)
+                if result is not None:
+                    connection.send((step, number, result))
         except (EOFError, ConnectionError):
             raise
         except Exception as error:

@@ -8,7 +8,7 @@ are conflicts.
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -35,6 +35,7 @@ class Wish:
         path: None for a claim that leaves the tree alone and overlaps with nothing.
         secret: known to the holder alone; the claim has its hash.
         ttl: seconds.
+        process: the mark of the process that acquires.
     """
 
     path: bytes | None
@@ -43,12 +44,21 @@ class Wish:
     secret: str
     ttl: int = DEFAULT_TTL
     request: str = field(default_factory=new_nonce)
+    process: str = ""
 
 
-def acquire(layout: Layout, wish: Wish, gc: Epoch, attempt: int = 1, claim_id: str | None = None) -> Flow[Held]:
+def acquire(
+    layout: Layout,
+    wish: Wish,
+    gc: Epoch,
+    attempt: int = 1,
+    claim_id: str | None = None,
+    is_gone: Callable[[str], bool] = lambda _: False,
+) -> Flow[Held]:
     """One attempt. ``gc`` may have been read at any time before. Raises LeaseHeld with who holds it and how long.
 
-    An id is used once: whoever tries again takes the next ``attempt`` and another id.
+    An id is used once: whoever tries again takes the next ``attempt`` and another id. Open claims of processes that
+    ``is_gone`` knows to have ended are broken.
     """
     now = yield from flows.now()
     claim = Claim(
@@ -62,6 +72,7 @@ def acquire(layout: Layout, wish: Wish, gc: Epoch, attempt: int = 1, claim_id: s
         ttl=wish.ttl,
         since=now.isoformat(timespec="seconds"),
         gc=gc,
+        process=wish.process,
     )
     held = yield from _put_first(layout, claim)
     if wish.path is None:
@@ -71,7 +82,7 @@ def acquire(layout: Layout, wish: Wish, gc: Epoch, attempt: int = 1, claim_id: s
         if look:
             yield from flows.sleep(_PAUSE * random.uniform(0.8, 1.2))
         found = yield from _overlapping(layout, wish.path, claim.id)
-        conflict, may_withdraw = yield from _settle(layout, claim, found)
+        conflict, may_withdraw = yield from _settle(layout, claim, found, is_gone)
         if conflict is None:
             return held
         if not may_withdraw:
@@ -100,7 +111,9 @@ def _overlapping(layout: Layout, path: bytes, own: str) -> Flow[list[str]]:
     return [stat.key for stats in listed for stat in stats if not stat.key.replace("/", "").endswith(f"!!{own}")]
 
 
-def _settle(layout: Layout, own: Claim, keys: Iterable[str]) -> Flow[tuple[LeaseHeld | None, bool]]:
+def _settle(
+    layout: Layout, own: Claim, keys: Iterable[str], is_gone: Callable[[str], bool]
+) -> Flow[tuple[LeaseHeld | None, bool]]:
     """Ends what has expired; the conflict that is left, and whether all in the way may still withdraw from us."""
     conflict: LeaseHeld | None = None
     may_withdraw = True
@@ -121,6 +134,9 @@ def _settle(layout: Layout, own: Claim, keys: Iterable[str]) -> Flow[tuple[Lease
                     again.append(key)
             elif is_expired(other, blob, now):
                 if not (yield from end(layout, Held(other, blob.version), "expired")):
+                    again.append(key)
+            elif other.state == "open" and is_gone(other.process):
+                if not (yield from end(layout, Held(other, blob.version), "broken")):
                     again.append(key)
             else:
                 conflict = conflict or _held(other, blob, now)

@@ -6,6 +6,7 @@ sealed. An answer that was lost is settled by reading: the own nonce is there, o
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
@@ -20,6 +21,7 @@ from stratus.stores.flows import Flow
 
 _SLACK = timedelta(seconds=2)  # twice the grain of the store's times
 _ATTEMPTS = 8
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,33 +56,38 @@ def is_expired(claim: Claim, blob: Blob, now: datetime) -> bool:
 
 
 def renew(layout: Layout, held: Held) -> Flow[Held]:
-    """Keeps the lease for another ttl. Raises LeaseLost."""
-    for _ in range(_ATTEMPTS):
+    """Keeps the lease for another ttl. Raises LeaseLost, Unknown."""
+    if held.claim.state != "open":
+        raise _lost(held.claim)
+    for attempt in range(_ATTEMPTS):
         renewed = yield from _write(layout, held, held.claim.next("open"))
         if renewed is not None:
             return renewed
-        held = yield from _still_open(layout, held.claim)
-    raise LeaseLost("the lease cannot be renewed: its claim is rewritten all the time")
+        held = yield from _again(held, (yield from _still_open(layout, held.claim)), attempt)
+    raise Unknown("the lease may or may not have been renewed", hint="try again")
 
 
 def release(layout: Layout, held: Held, why: Why = "released") -> Flow[None]:
     """Ends the lease, if it is still open: ``dead`` first, then the key goes. Nothing happens to a sealed one."""
-    for _ in range(_ATTEMPTS):
+    if held.claim.state != "open":
+        return
+    for attempt in range(_ATTEMPTS):
         if (yield from _write(layout, held, held.claim.next("dead", why))) is not None:
             yield from flows.delete([key_of(layout, held.claim)])
             return
         found = yield from read(layout, held.claim)
         if found is None or found.claim.state != "open":
             return
-        held = found
+        held = yield from _again(held, found, attempt)
 
 
 def seal(layout: Layout, held: Held, submitted: Seal, gc: Epoch) -> Flow[Literal["sealed", "gone"]]:
     """Submits: from now on the lease cannot expire. Sealing the same again changes nothing.
 
-    ``gone``: the claim is not there any more; a receipt tells what became of it. Raises LeaseLost if it was ended.
+    ``gone``: the claim is not there any more; a receipt tells what became of it. Raises LeaseLost if it was ended,
+    Unknown (seal it again).
     """
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
         written = None
         if held.claim.state == "open":
             written = yield from _write(layout, held, held.claim.next("sealed", seal=submitted, gc=gc))
@@ -95,8 +102,8 @@ def seal(layout: Layout, held: Held, submitted: Seal, gc: Epoch) -> Flow[Literal
             raise LeaseLost("another change set was submitted under this lease", hint="acquire a new lease")
         if found.claim.state == "dead":
             raise _lost(found.claim)
-        held = found
-    raise LeaseLost("the lease cannot be sealed: its claim is rewritten all the time")
+        held = yield from _again(held, found, attempt)
+    raise Unknown("the change set may or may not have been submitted", hint="submit it again")
 
 
 def end(layout: Layout, held: Held, why: Why) -> Flow[bool]:
@@ -127,6 +134,13 @@ def _write(layout: Layout, held: Held, claim: Claim) -> Flow[Held | None]:
         if blob is None or Claim.parse(blob.data).nonce != claim.nonce:
             return None
         return Held(claim, blob.version)
+
+
+def _again(held: Held, found: Held, attempt: int) -> Flow[Held]:
+    """What the next attempt is made with; later, if it was not somebody else who wrote: the store is busy."""
+    if found.version == held.version:
+        yield from flows.sleep(min(_PAUSE * 2**attempt, _LONGEST_PAUSE) * random.uniform(0.5, 1))
+    return found
 
 
 def _still_open(layout: Layout, claim: Claim) -> Flow[Held]:

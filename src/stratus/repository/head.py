@@ -58,12 +58,16 @@ class Head:
         return Nested(b"", self.manifest.root, len(self.root))
 
 
-def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> Flow[Head]:
-    """Reads the head: the manifest first, then what it names in parallel. Raises NoSuchRepository.
+@dataclass(frozen=True, slots=True)
+class Pointer:
+    """The newest manifest, with its version."""
 
-    What ``recent`` has is not fetched.
-    """
-    recent = Recent() if recent is None else recent
+    manifest: Manifest
+    version: Version
+
+
+def read_pointer(layout: Layout, verify: Verify) -> Flow[Pointer]:
+    """Reads the manifest. Raises NoSuchRepository."""
     try:
         blob = yield from flows.get(layout.manifest)
     except NotFound as error:
@@ -71,7 +75,21 @@ def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> F
             f"there is no repository {layout.fqrn} in this store",
             hint="`stratus create` makes one; check the name and the store's URL",
         ) from error
-    manifest = verify(blob.data)
+    return Pointer(verify(blob.data), blob.version)
+
+
+def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> Flow[Head]:
+    """Reads the head: the manifest first, then what it names in parallel. Raises NoSuchRepository.
+
+    What ``recent`` has is not fetched.
+    """
+    pointer = yield from read_pointer(layout, verify)
+    return (yield from read_named(layout, pointer, Recent() if recent is None else recent))
+
+
+def read_named(layout: Layout, pointer: Pointer, recent: Recent) -> Flow[Head]:
+    """Reads what a manifest names."""
+    manifest = pointer.manifest
     root_id = ObjectId(manifest.root, Suffix.CATALOG)
     root_flow = fetching.get_recent(layout, root_id, recent, manifest.root_size or None)
     (root, history), (reflog, sound) = yield from flows.both(
@@ -79,7 +97,7 @@ def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> F
     )
     return Head(
         manifest,
-        blob.version,
+        pointer.version,
         root,
         history,
         None if reflog is None else reflog.data,
@@ -108,7 +126,8 @@ def _reflog(layout: Layout, manifest: Manifest, recent: Recent) -> Flow[tuple[Bl
         if found is not None and manifest.reflog is not None:
             digest = manifest.reflog.algorithm.digest(found.data)
             if digest == manifest.reflog:
-                return found, True
+                recent.reflog = StoredReflog(digest, found.data, found.version)
+                return recent.reflog, True
         if found is None or manifest.reflog is None or found == before:
             return found, False
         before = found
@@ -156,17 +175,19 @@ def _with_references(data: bytes | None, manifest: Manifest, sound: bool) -> byt
         return reflog.pack()
 
 
-def swap(layout: Layout, version: Version | None, signed: bytes) -> Flow[None]:
-    """Replaces the manifest of this version (None: puts the first one). Raises Changed if somebody was faster.
+def swap(layout: Layout, version: Version | None, signed: bytes) -> Flow[Version]:
+    """Replaces the manifest of this version (None: puts the first one); gives the new one's version.
 
-    An answer that was lost is settled by looking: the own bytes there mean that it landed. Not there settles nothing,
-    so that counts as Changed: whoever begins again finds the own outcome if it lands later.
+    Raises Changed if somebody was faster. An answer that was lost is settled by looking: the own bytes there mean that
+    it landed. Not there settles nothing, so that counts as Changed: whoever begins again finds the own outcome if it
+    lands later.
     """
     when = ABSENT if version is None else Match(version)
     prepared = yield from flows.prepare_put(layout.manifest, signed, when)
     try:
-        yield from flows.send(prepared)
+        return (yield from flows.send(prepared))
     except Unknown as error:
         found = yield from flows.find(layout.manifest)
         if found is None or found.data != signed:
             raise Changed("the manifest may have been replaced, but not by these bytes") from error
+        return found.version

@@ -68,5 +68,37 @@ class Layout:
     def pathless(self, claim: str) -> str:
         return f"{self.private}pathless/{claim}"
 
-    def receipt(self, change_set: str) -> str:
+    def receipt(self, change_set: str = "") -> str:
+        """The receipt of a change set, or the prefix of all of them."""
         return f"{self.private}receipts/{change_set}"
+
+    def key(self, key_id: str = "") -> str:
+        """The record of a writer's key, or the prefix of all of them."""
+        return f"{self.private}keys/{key_id}"
+
+    def ledger(self, name: str = "") -> str:
+        """A part of the ledger, ``<yyyy-mm>/<dd>-<digest>``, or the prefix of all of it."""
+        return f"{self.private}ledger/{name}"
+
+    def change_set(self, change_set: str) -> str:
+        return f"{self.private}changes/{change_set}"
+
+    def queue(self, name: str = "") -> str:
+        """The queue entry of this name (see ``formats.path_code``), or the prefix of all of them."""
+        return f"{self.private}queue/{name}"
+
+    def waiting(self, name: str) -> str:
+        """The note of somebody who waits for a lease, or the prefix of those whose names begin so."""
+        return f"{self.private}waits/{name}"
+
+    def staged(self, change_set: str, name: str) -> str:
+        """A body that nobody has verified yet."""
+        return f"{self.private}staging/{change_set}/{name}"
+
+    def step(self, kind: str, step: str = "") -> str:
+        """A follow-up event with its checkpoint, or the prefix of those of one kind."""
+        return f"{self.private}steps/{kind}/{step}"
+
+    def condemned(self, lists: str, shard: str) -> str:
+        """What a sweep condemned: the hashes that begin with ``shard``, two hexadecimal digits."""
+        return f"{self.private}gc/{lists}/condemned/{shard}"

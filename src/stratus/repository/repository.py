@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from stratus.catalogs.tree import CatalogTree
 from stratus.errors import BadFormat, BadName, NoSuchRepository, NotFound
@@ -14,12 +15,14 @@ from stratus.formats.compression import Compression
 from stratus.formats.hashes import Digest, ObjectId, Suffix
 from stratus.formats.history import TRUNK_PREVIOUS, History, Tag
 from stratus.formats.manifest import Manifest
-from stratus.formats.receipt import Receipt
 from stratus.formats.trusted import Seen, TrustedMetadata
 from stratus.repository.layout import Layout
 from stratus.repository.objects import Objects
 from stratus.repository.revision import Revision
 from stratus.stores.contract import Store
+
+if TYPE_CHECKING:
+    from stratus.formats.receipt import Receipt
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,10 @@ class Repository:
 
     def refresh(self) -> Manifest:
         """Fetches and verifies the newest manifest. Raises NoSuchRepository; RolledBack if it is older than before."""
-        data = self._public(self.layout.manifest, "manifest")
+        return self._verified(self._public(self.layout.manifest, "manifest"))
+
+    def _verified(self, data: bytes) -> Manifest:
+        """The newest manifest, which that of these bytes is from now on, unless a newer one was seen meanwhile."""
         with self._lock:
             known = self._manifest
         seen = None if known is None else Seen(known.revision, known.timestamp)
@@ -192,6 +198,8 @@ class Repository:
 
     def receipt(self, change_set: str) -> Receipt | None:
         """The receipt of a change set, for those who may read the private part; None if there is none."""
+        from stratus.formats.receipt import Receipt  # msgspec takes longer to load than a listing takes
+
         try:
             return Receipt.parse(self.store.get(self.layout.receipt(change_set)).data)
         except NotFound:
@@ -217,9 +225,16 @@ class Repository:
 
     def latest(self) -> Snapshot:
         """The newest revision, looked up and verified now."""
-        manifest = self.refresh()
-        return Snapshot(manifest.revision, manifest.root, manifest.root_size, manifest.ttl)
+        return _snapshot(self.refresh())
+
+    def trust(self, manifest: bytes) -> Snapshot:
+        """The revision of a manifest that came by another way, verified like one that was fetched."""
+        return _snapshot(self._verified(manifest))
 
     def fetch(self, object_id: ObjectId, compression: Compression, size: int | None = None) -> bytes:
         """The plain bytes of an object, verified."""
         return self.objects.fetch(object_id, compression, size)
+
+
+def _snapshot(manifest: Manifest) -> Snapshot:
+    return Snapshot(manifest.revision, manifest.root, manifest.root_size, manifest.ttl)

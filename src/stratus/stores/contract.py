@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NewType, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Literal, NewType, Protocol, TypeVar, runtime_checkable
 
-from typing_extensions import Buffer
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)

@@ -13,7 +13,6 @@ its owner's eyes only. Headers are not stored: web servers derive them.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import fcntl
 import functools
@@ -25,9 +24,8 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from secrets import token_hex
+from typing import TYPE_CHECKING
 from urllib.parse import quote
-
-from typing_extensions import Buffer
 
 from stratus.errors import Changed, Exists, NotFound, Refused, StoreError, Unsuitable, UsageError
 from stratus.stores.contract import (
@@ -51,6 +49,9 @@ from stratus.stores.contract import (
 from stratus.stores.keys import check_key, collision, object_name
 from stratus.stores.observing import Watch, both, pages
 from stratus.stores.prepared import Deferred
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 TEMPORARY = ".stratus-tmp"
 PRIVATE = ".stratus"
@@ -320,11 +321,13 @@ class DirectoryStore:
 
     def sync(self) -> None:
         """One flush of the file system for all that was put so far."""
+        import ctypes  # readers have no use for it
+
         if not self._path.exists():
             return
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            if _LIBC.syncfs(descriptor) != 0:
+            if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
                 code = ctypes.get_errno()
                 raise StoreError(f"{self._path} cannot be flushed: {os.strerror(code)}")
         finally:
@@ -405,10 +408,9 @@ class DirectoryStore:
         message = f"cannot {what} {key} in {self._path}: {error.strerror}"
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             return Refused(message, hint="check the owner and the permissions of the directory")
+        if error.errno == errno.EDQUOT:
+            return StoreError(message, hint="the quota is exhausted: remove something, or have it raised")
         return StoreError(message, hint="check the directory and its free space")
-
-
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def _version(data: Buffer) -> Version:

@@ -17,9 +17,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, cast
-
-from typing_extensions import Buffer
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from stratus.errors import NotFound, StratusError
 from stratus.stores.contract import (
@@ -36,6 +34,9 @@ from stratus.stores.contract import (
     Version,
 )
 from stratus.stores.parallel import WORKERS, threads
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 T = TypeVar("T")
 U = TypeVar("U")

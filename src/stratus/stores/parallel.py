@@ -8,6 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeVar
 
+from stratus.memory import require_threads
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -35,7 +37,11 @@ def each(action: Callable[[T], R], things: Iterable[T], workers: int = WORKERS) 
 
 @contextlib.contextmanager
 def threads(count: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for one block, which waits for what has begun; only an interrupt does not, as an answer may take long."""
+    """Threads for one block, which waits for what has begun; only an interrupt does not, as an answer may take long.
+
+    Raises MemoryError, before anything has begun.
+    """
+    require_threads(count)
     pool = ThreadPoolExecutor(count, thread_name_prefix="store")
     wait = True
     try:

@@ -5,7 +5,9 @@ goes on, and where something fails. ``schedules`` enumerates them; whoever uses 
 request and at the end::
 
     for schedule in schedules(requests=20, processes=2, switches=2, faults=(Fault.LOSE, Fault.DIE)):
-        run(schedule, [process_a, process_b], store, after_each=check)
+        run(schedule, [process_a, process_b], store, clock, after_each=check)
+
+A ``Simulation`` is for those who choose themselves who makes the next request, and what becomes of it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
 from typing import Any
 
-from stratus.errors import StratusError, Unknown
+from stratus.errors import StoreError, StratusError, Unknown
 from stratus.stores import flows
 from stratus.stores.contract import Always
 from stratus.stores.flows import Answer, Done, Flow, Now, PutOne, Request, Send, Sleep, Sync
@@ -31,6 +33,7 @@ class Fault(Enum):
     back.
     """
 
+    FAIL = auto()  # it was not done, no answer comes
     LOSE = auto()  # it was done, no answer comes
     LATE = auto()
     DIE = auto()  # the process ends before it
@@ -94,36 +97,77 @@ def run(
     after_each: Callable[[], None] = lambda: None,
 ) -> list[Process]:
     """Replays one schedule to its end and gives the processes. A step of several requests is one after the other."""
-    running = [Process(start()) for start in processes]
-    world = _World(store, clock, schedule.fault)
-    for process in running:
-        world.advance(process)
+    simulation = Simulation(store, clock)
+    running = [simulation.start(start()) for start in processes]
+    faults = {} if schedule.fault is None else dict([schedule.fault])
+    count = 0
     current = schedule.first
     while alive := [process for process in running if not process.ended]:
         process = running[current % len(running)]
         if process.ended:
             current += 1
             continue
-        world.step(process)
+        simulation.step(process, faults.get(count))
         after_each()
-        if process.slept or (world.count - 1 in schedule.switches and len(alive) > 1):
+        if process.slept or (count in schedule.switches and len(alive) > 1):
             process.slept = False
             current += 1
-    for late in world.late:
-        late()
+        count += 1
+    while simulation.late:
+        simulation.land(0)
         after_each()
     return running
 
 
 @dataclass(slots=True)
-class _World:
+class Simulation:
+    """Processes on one store.
+
+    Attributes:
+        late: writes that were given up and may still take effect.
+    """
+
     store: MemoryStore
     clock: SimulatedClock
-    fault: tuple[int, Fault] | None
-    count: int = 0
-    late: list[Callable[[], None]] = field(default_factory=list)
+    late: list[Request] = field(default_factory=list)
 
-    def advance(self, process: Process) -> None:
+    def start(self, flow: Flow[Any]) -> Process:
+        """A process that is about to make its first request, if it makes any."""
+        process = Process(flow)
+        self._advance(process)
+        return process
+
+    def step(self, process: Process, fault: Fault | None = None) -> None:
+        """Makes the process's next request."""
+        request = process.requests[len(process.answers)]
+        if fault is Fault.DIE:
+            self.kill(process)
+            return
+        if fault is Fault.FAIL:
+            answer = _no_answer(request)
+        elif fault is Fault.LATE and _is_write(request):
+            self.late.append(request)
+            answer = _no_answer(request)
+        else:
+            answer = flows.answer(request, self.store)
+            if fault in (Fault.LOSE, Fault.LATE):
+                answer = _no_answer(request)
+        if fault is Fault.DIE_AFTER:
+            self.kill(process)
+            return
+        process.answers.append(answer)
+        self._advance(process)
+
+    def land(self, index: int) -> None:
+        """One of the late writes takes effect, or is refused."""
+        flows.answer(self.late.pop(index), self.store)
+
+    def kill(self, process: Process) -> None:
+        """Ends a process between two requests."""
+        process.flow.close()
+        process.ended = True
+
+    def _advance(self, process: Process) -> None:
         """Lets the flow go on with its answers, up to the next request that another process could come before."""
         while not process.ended and len(process.answers) == len(process.requests):
             try:
@@ -145,34 +189,6 @@ class _World:
                     process.slept = True
                 process.answers.append(Done(self.clock()))
 
-    def step(self, process: Process) -> None:
-        """Makes the process's next request."""
-        request = process.requests[len(process.answers)]
-        fault = self.fault[1] if self.fault is not None and self.fault[0] == self.count else None
-        self.count += 1
-        if fault is Fault.DIE:
-            self._end(process)
-            return
-        if fault is Fault.LATE and _is_write(request):
-            self.late.append(lambda: self._land(request))
-            answer = _no_answer(request)
-        else:
-            answer = flows.answer(request, self.store)
-            if fault in (Fault.LOSE, Fault.LATE):
-                answer = _no_answer(request)
-        if fault is Fault.DIE_AFTER:
-            self._end(process)
-            return
-        process.answers.append(answer)
-        self.advance(process)
-
-    def _land(self, request: Request) -> None:
-        flows.answer(request, self.store)
-
-    def _end(self, process: Process) -> None:
-        process.flow.close()
-        process.ended = True
-
 
 def _is_write(request: Request) -> bool:
     return isinstance(request, PutOne | Send | flows.Delete)
@@ -184,4 +200,4 @@ def _no_answer(request: Request) -> Answer:
         return Done(set())
     if isinstance(request, Send) or (isinstance(request, PutOne) and not isinstance(request.when, Always)):
         return Unknown("no answer came")
-    return StratusError("no answer came")
+    return StoreError("no answer came")

@@ -105,6 +105,11 @@ class RepositoryKeys:
             ) from error
 
     @property
+    def private_key(self) -> RSAPrivateKey:
+        """The certificate's: signs what is sent in the name of the repository."""
+        return self._key
+
+    @property
     def has_master(self) -> bool:
         """Whether whitelists can be signed here."""
         return self._master_key is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,7 +57,7 @@ class Forecast:
     ``requests`` are those of the real publish, if nobody else publishes meanwhile and no request has to be repeated.
     """
 
-    changes: Sequence[Change]
+    changes: Iterable[Change]
     entries: Entries
     objects: Objects
     bytes: Volumes
@@ -70,7 +70,11 @@ class Writer(Protocol):
     """Lease, upload, submit, receipt."""
 
     def lease(self, path: bytes | None, wait: float = 0) -> AbstractContextManager[Lease]:
-        """Acquires a lease and renews it until the block ends. Raises Busy after ``wait`` seconds."""
+        """Acquires a lease and renews it until the block ends. Raises LeaseHeld after ``wait`` seconds."""
+        ...
+
+    def look(self, path: bytes | None) -> AbstractContextManager[Lease]:
+        """What a lease would start from, without one: for finding out what a publish would do."""
         ...
 
     def base(self, lease: Lease) -> Revision:

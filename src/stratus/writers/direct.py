@@ -1,244 +1,253 @@
-"""The direct road: a writer who owns the store and the keys, and commits in this process."""
+"""The direct road: a writer who owns the store and the keys, and commits in this process if nobody else does."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import itertools
+import random
+import secrets
 import socket
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
 
-from stratus.catalogs.tree import CatalogTree
-from stratus.commit.round import Committer, Decision, Submission, commit, preview
+from stratus.commit import locking
+from stratus.commit.committing import Committed, Committer, commit
+from stratus.commit.folding import RepositoryTree
+from stratus.commit.locking import SeenLock
+from stratus.commit.receipts import find_receipt
+from stratus.commit.submitting import Submitted, submit
 from stratus.costs.meter import Meter
-from stratus.costs.prices import AWS
-from stratus.errors import BadSignature, Exists, StoreError, UsageError
-from stratus.formats import paths, records
-from stratus.formats.catalog import Catalog, Nested
-from stratus.formats.changes import ChangeSet, new_id
-from stratus.formats.chunking import ChunkLimits
-from stratus.formats.hashes import ObjectId
+from stratus.errors import BadSignature, Busy, LeaseHeld, StoreError, StratusError, Unknown
+from stratus.formats import records
+from stratus.formats.changes import ChangeSet
+from stratus.formats.claim import Epoch
 from stratus.formats.manifest import Manifest
-from stratus.formats.receipt import Entries, Objects, Problem, Receipt, Requests, Seconds, Volumes
+from stratus.formats.receipt import Receipt
 from stratus.formats.records import Collection, Format, Settings
 from stratus.formats.trusted import verify_manifest
-from stratus.ingest.contract import Policy
-from stratus.repository import objects
-from stratus.repository.head import Head, read_head
+from stratus.leases import process_mark
+from stratus.leases.acquiring import Wish
+from stratus.leases.holding import Held, release, renew
+from stratus.leases.waiting import acquire_waiting
+from stratus.repository.collection import condemned_since
+from stratus.repository.head import read_head
 from stratus.repository.layout import Layout
 from stratus.repository.recent import Recent
-from stratus.repository.revision import Revision
 from stratus.stores import flows
-from stratus.stores.contract import ABSENT, Store
+from stratus.stores.contract import Store
 from stratus.stores.flows import Flow
 from stratus.trust.keys import RepositoryKeys
-from stratus.writers.contract import Forecast, Lease
-from stratus.writers.known import KnownObjects
-from stratus.writers.remembered import Remembered, era
-from stratus.writers.uploading import StoreDelivery
+from stratus.writers.remembered import era
+from stratus.writers.road import Basis, Granted
+from stratus.writers.store_writer import StoreWriter
+
+_INSTANCES = itertools.count()
+_TRIES = 5  # of a submission whose answer was lost, and of a lease that is about to be free
+_LOST = 20  # times that the lock was free, and yet the change set not committed
+_PAUSE = 0.3  # seconds
+_LONGEST_PAUSE = 2.0
+_KEPT = 60.0  # seconds that private records are used
+_LONGEST_WAIT = 3600.0  # seconds for a receipt
 
 
-@dataclass(slots=True)
-class _Leased:
-    """What was read when the lease was made, and what has become known since."""
-
-    head: Head
-    epoch: int
-    settings: Settings
-    revision: Revision
-    known: KnownObjects
-    remembered: Remembered | None = None
-    appraised: StoreDelivery | None = None
-    before: Requests = field(default_factory=Requests)  # what the writer had asked for when the lease began
-
-
-class DirectWriter:
-    """A ``Writer`` for the owner of store and keys.
-
-    There are no leases yet: of two writers to one path the slower one is told, or its changes are applied on top.
-    """
+class DirectWriter(StoreWriter):
+    """A ``Writer`` for the owner of store and keys."""
 
     def __init__(
         self, store: Store, fqrn: str, keys: RepositoryKeys, name: str | None = None, cache: Path | None = None
     ) -> None:
         """``name`` is who publishes, by default the user and the host; in ``cache`` is noted what was stored."""
-        self._meter = Meter()
-        self._store = store.observed(self._meter)
-        self._fqrn = fqrn
+        meter, recent = Meter(), Recent()
+        observed = store.observed(meter)
+        who = name if name is not None else f"{getpass.getuser()}@{socket.gethostname()}"
+        road = DirectRoad(observed, fqrn, keys, who, meter, recent)
+        super().__init__(observed, fqrn, road, road.verify, who, meter, recent, cache)
+
+
+@dataclass(frozen=True, slots=True)
+class _Private:
+    """The private records that a writer needs, and when they were read, by ``time.monotonic``."""
+
+    settings: Settings
+    collection: Collection
+    read: float
+
+    @property
+    def epoch(self) -> Epoch:
+        return Epoch.of(self.collection)
+
+
+@dataclass(slots=True)
+class _Holding:
+    """A lease of ours: its claim as it was written last, and the collection as it was read before it."""
+
+    held: Held
+    collection: Collection
+
+
+class DirectRoad:
+    """The flows of the protocol, run in this process."""
+
+    def __init__(self, store: Store, fqrn: str, keys: RepositoryKeys, name: str, meter: Meter, recent: Recent) -> None:
+        self._store = store
         self._layout = Layout(fqrn)
         self._keys = keys
-        self._cache = cache
-        self.name = name if name is not None else f"{getpass.getuser()}@{socket.gethostname()}"
-        self._leased: dict[str, _Leased] = {}
-        self._receipts: dict[str, Receipt] = {}
-        self._recent = Recent()
+        self._name = name
+        self._meter = meter
+        self._recent = recent
+        self._mark = f"{process_mark.this_process()} {next(_INSTANCES)}"
+        self._holding: dict[str, _Holding] = {}
+        self._receipts: dict[str, None] = {}  # that are known to be there
+        self._private: _Private | None = None
 
-    @contextlib.contextmanager
-    def lease(self, path: bytes | None, wait: float = 0) -> Iterator[Lease]:  # noqa: ARG002
-        before = self._meter.requests
-        leased = flows.run(self._open(), self._store)
-        leased.before = before
-        lease = Lease(new_id(), path, leased.head.manifest.revision)
-        self._leased[lease.id] = leased
+    def verify(self, data: bytes) -> Manifest:
+        """Raises BadSignature, with what to do."""
+        fqrn = self._layout.fqrn
         try:
-            yield lease
-            self._keep(leased, published=lease.id in self._receipts)
-        except Exception:
-            self._keep(leased, published=False)
-            raise
-        finally:
-            del self._leased[lease.id]
-            leased.revision.close()
-            if leased.remembered is not None:
-                leased.remembered.close()
+            return verify_manifest(data, self._keys.certificate, fqrn)
+        except BadSignature as error:
+            raise BadSignature(
+                f"these are not the keys that {fqrn} was signed with: {error.message}",
+                hint="give the directory of the repository's own keys with --keys",
+            ) from error
 
-    def _keep(self, leased: _Leased, published: bool) -> None:
-        """Remembers what was stored, once it is safe."""
-        if leased.remembered is None or not leased.remembered.has_news:
-            return
-        if not published:
-            self._store.sync()
-        leased.remembered.save(leased.head.manifest.revision + published)
+    # -- leases ------------------------------------------------------------------------------------------------------
 
-    def _open(self) -> Flow[_Leased]:
-        # The epoch is read before the manifest: what that one names is present in this epoch.
-        layout = self._layout
+    def look(self) -> Basis:
+        return flows.run(self._look(), self._store)
+
+    def _look(self) -> Flow[Basis]:
+        private = yield from self._read_private()
+        return (yield from self._basis(private))
+
+    def _read_private(self) -> Flow[_Private]:
+        """Format, settings, collection; what was read a moment ago is used again, an older epoch is always safe."""
+        if self._private is not None and time.monotonic() - self._private.read < _KEPT:
+            return self._private
+        layout, read = self._layout, time.monotonic()
         blobs = yield from flows.together(
             [flows.get(key) for key in (layout.format, layout.settings, layout.collection)]
         )
         form, settings, collection = (blob.data for blob in blobs)
         records.parse(form, Format).check()
-        head = yield from read_head(self._layout, self._verify, self._recent)
-        reader = objects.Objects(self._store, self._layout, self._recent)
+        self._private = _Private(records.parse(settings, Settings), records.parse(collection, Collection), read)
+        return self._private
 
-        def load(nested: Nested) -> Catalog:
-            return Catalog.parse(head.root) if nested == head.at else reader.catalog(nested)
+    def _basis(self, private: _Private) -> Flow[Basis]:
+        # The epoch was read before the manifest: what that one names is present in this epoch.
+        head = yield from read_head(self._layout, self.verify, self._recent)
+        settings = private.settings
+        name = era(private.collection.nonce, settings.algorithm, settings.packing)
+        return Basis(head.manifest.revision, head.at, settings, private.epoch, name)
 
-        tree = CatalogTree(head.at, load)
-        now, how = records.parse(collection, Collection), records.parse(settings, Settings)
-        remembered = None
-        if self._cache is not None:
-            name = era(now.nonce, how.algorithm, how.packing)
-            remembered = Remembered(self._cache, self._store.url, self._fqrn, name, head.manifest.revision)
-        return _Leased(head, now.n, how, Revision(head.at, reader, tree), KnownObjects(tree, reader), remembered)
+    def acquire(self, path: bytes | None, wait: float) -> Granted:
+        for _ in range(_TRIES):
+            try:
+                return flows.run(self._acquire(path, wait), self._store)
+            except LeaseHeld as error:
+                if error.expires is not None:
+                    raise
+            # Somebody's change set is being committed, or waits for somebody to do it.
+            if not self._commit_if_free(flows.run(locking.look(self._layout), self._store)):
+                time.sleep(_PAUSE)
+        return flows.run(self._acquire(path, wait), self._store)
 
-    def _verify(self, data: bytes) -> Manifest:
+    def _acquire(self, path: bytes | None, wait: float) -> Flow[Granted]:
+        private = yield from self._read_private()
+        wish = Wish(path, self._name, socket.gethostname(), secrets.token_urlsafe(16), process=self._mark)
+        held = yield from acquire_waiting(self._layout, wish, private.epoch, wait, process_mark.has_ended)
+        now = yield from flows.now()
         try:
-            return verify_manifest(data, self._keys.certificate, self._fqrn)
-        except BadSignature as error:
-            raise BadSignature(
-                f"these are not the keys that {self._fqrn} was signed with: {error.message}",
-                hint="give the directory of the repository's own keys with --keys",
-            ) from error
+            basis = yield from self._basis(private)
+        except StratusError:
+            yield from release(self._layout, held)
+            raise
+        self._holding[held.claim.id] = _Holding(held, private.collection)
+        return Granted(held.claim.id, path, wish.ttl, now + timedelta(seconds=wish.ttl), basis)
 
-    def base(self, lease: Lease) -> Revision:
-        return self._leased[lease.id].revision
+    def renew(self, lease: Granted) -> None:
+        holding = self._holding[lease.id]
+        holding.held = flows.run(renew(self._layout, holding.held), self._store)
 
-    def policy(self, lease: Lease) -> Policy:
-        settings = self._leased[lease.id].settings
-        limits = ChunkLimits(settings.chunk_minimum, settings.chunk_average, settings.chunk_maximum)
-        return Policy(settings.algorithm, settings.packing, limits)
-
-    # -- objects -----------------------------------------------------------------------------------------------------
-
-    def missing(self, lease: Lease, ids: Iterable[ObjectId]) -> set[ObjectId]:
-        known = self._leased[lease.id].known
-        return self._absent(object_id for object_id in ids if object_id not in known)
-
-    def _absent(self, ids: Iterable[ObjectId]) -> set[ObjectId]:
-        keys = {self._layout.object(object_id): object_id for object_id in ids}
-        return {keys[key] for key in self._store.missing(keys)} if keys else set()
-
-    def upload(self, lease: Lease) -> StoreDelivery:
-        leased = self._leased[lease.id]
-        return StoreDelivery(self._store, self._layout, leased.known, leased.remembered)
-
-    def appraise(self, lease: Lease) -> StoreDelivery:
-        leased = self._leased[lease.id]
-        leased.appraised = StoreDelivery(self._store, self._layout, leased.known, leased.remembered, appraises=True)
-        return leased.appraised
-
-    def forecast(self, change_set: ChangeSet) -> Forecast:
-        leased = self._leased[change_set.id]
-        appraised = Requests() if leased.appraised is None else leased.appraised.requests
-        before = self._meter.requests.head  # without those that appraising made
-        submission = Submission(change_set, leased.epoch, leased.head)
-        flow = preview(self._committer(leased), submission, leased.head)
-        outcome, stored, warnings = flows.run(flow, self._store)
-        read = self._meter.requests
-        requests = Requests(
-            get=read.get - leased.before.get + 1,  # the epoch is read once more
-            put=appraised.put + stored + 3,  # and reflog, manifest, receipt
-            head=appraised.head + read.head - before,
-        )
-        return Forecast(
-            tuple(change_set.changes),
-            Entries(*outcome.entries),
-            Objects(*outcome.objects),
-            Volumes(*outcome.bytes),
-            requests,
-            AWS.price(requests),
-            change_set.warnings + warnings,
-        )
+    def release(self, lease: Granted) -> None:
+        holding = self._holding.pop(lease.id, None)
+        if holding is not None:
+            with contextlib.suppress(StoreError):  # it expires
+                flows.run(release(self._layout, holding.held), self._store)
 
     # -- change sets -------------------------------------------------------------------------------------------------
 
-    def submit(self, change_set: ChangeSet) -> str:
-        if change_set.id in self._receipts:
-            return change_set.id
-        leased = self._leased.get(change_set.id)
-        if leased is None:
-            raise UsageError(
-                "a change set is submitted while its lease is held", hint="submit it inside the lease's block"
+    def submit(self, lease: Granted, file: bytes, change_set: ChangeSet) -> Receipt:
+        submitted = self._submit(self._holding[lease.id], file, change_set)
+        if isinstance(submitted, Receipt):
+            return submitted
+        until = time.monotonic() + _LONGEST_WAIT
+        seen, pause, lost = submitted.lock, _PAUSE, 0
+        while True:
+            committed = self._commit_if_free(seen)
+            lost += committed is not None
+            receipt = None if committed is None else committed.receipts.get(change_set.id)
+            if receipt is not None and committed is not None and committed.trouble:
+                receipt = msgspec.structs.replace(receipt, warnings=(*receipt.warnings, committed.trouble))
+            receipt = receipt or self.receipt(change_set.id)
+            if receipt is not None:
+                return receipt
+            if time.monotonic() > until or lost > _LOST:
+                raise Busy(
+                    f"the change set {change_set.id} is submitted, and waits for a committer",
+                    hint=f"`stratus receipt {self._layout.fqrn} {change_set.id}` shows what becomes of it",
+                )
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            seen = flows.run(locking.look(self._layout), self._store)
+
+    def _submit(self, holding: _Holding, file: bytes, change_set: ChangeSet) -> Submitted | Receipt:
+        epoch = Epoch.of(holding.collection)
+
+        def check() -> Flow[None]:
+            return self._check_condemned(holding.collection, change_set)
+
+        checks = None if epoch.phase == "quiet" else check
+        for attempt in itertools.count(1):
+            try:
+                flow = submit(self._layout, holding.held, file, change_set.base, epoch, checks)
+                return flows.run(flow, self._store)
+            except Unknown:
+                if attempt >= _TRIES:
+                    raise
+        raise AssertionError
+
+    def _check_condemned(self, collection: Collection, change_set: ChangeSet) -> Flow[None]:
+        """What the sweep that was running is about to delete must not be built upon."""
+        condemned = yield from condemned_since(self._layout, collection, collection.n - 1, change_set.objects)
+        if condemned is None or condemned:
+            raise Busy(
+                "garbage collection is about to delete objects that this publish needs",
+                hint="publish again in a few minutes",
             )
-        begun = time.monotonic()
-        submission = Submission(change_set, leased.epoch, leased.head)
-        decisions = flows.run(commit(self._committer(leased), [submission], leased.head), self._store)
-        decision = decisions[change_set.id]
-        if decision.error is not None:
-            raise decision.error
-        receipt = self._receipt(change_set, decision, leased.before, time.monotonic() - begun)
-        try:
-            self._store.put(self._layout.receipt(change_set.id), receipt.pack(), ABSENT)
-        except Exists:
-            pass
-        except StoreError as error:  # it is published all the same, and the root catalog says so
-            warnings = (*receipt.warnings, f"the receipt was not stored: {error}")
-            receipt = msgspec.structs.replace(receipt, warnings=warnings)
-        self._receipts[change_set.id] = receipt
-        return change_set.id
 
-    def _committer(self, leased: _Leased) -> Committer:
-        return Committer(self._layout, leased.settings, self._verify, self._keys.sign_manifest, self._recent)
+    def _commit_if_free(self, seen: SeenLock) -> Committed | None:
+        if not seen.is_free(self._store.now(), process_mark.has_ended):
+            return None
+        return flows.run(self._commit(seen), self._store)
 
-    def receipt(self, change_set: str, wait: float = 0) -> Receipt | None:  # noqa: ARG002
-        return self._receipts.get(change_set)
-
-    def _receipt(self, change_set: ChangeSet, decision: Decision, before: Requests, seconds: float) -> Receipt:
-        outcome = decision.outcome
-        counted = self._meter.requests.since(before)
-        requests = Requests(counted.get, counted.put + 1, counted.list, counted.head, counted.delete)  # and the receipt
-        return Receipt(
-            id=change_set.id,
-            state=outcome.state,
-            repository=change_set.repository,
-            path=paths.display(change_set.path),
-            revision=outcome.revision,
-            root=str(decision.root),
-            writer=change_set.writer,
-            message=change_set.message,
-            tag=change_set.tag,
-            entries=Entries(*outcome.entries),
-            objects=Objects(*outcome.objects),
-            bytes=Volumes(*outcome.bytes),
-            requests=requests,
-            seconds=Seconds(ingest=round(change_set.usage.seconds, 3), commit=round(seconds, 3)),
-            invocations=1,
-            cost=AWS.price(requests),
-            warnings=change_set.warnings + decision.warnings,
-            error=None if outcome.state == "published" else Problem(outcome.code, outcome.code),
+    def _commit(self, seen: SeenLock) -> Flow[Committed]:
+        private = yield from self._read_private()
+        tree = RepositoryTree(self._layout, private.settings, self.verify, self._keys.sign_manifest, self._recent)
+        committer = Committer(
+            self._layout,
+            tree,
+            self._mark,
+            process_mark.has_ended,
+            lambda: self._meter.requests,
+            receipts=self._receipts,
         )
+        return (yield from commit(committer, seen))
+
+    def receipt(self, change_set: str) -> Receipt | None:
+        return flows.run(find_receipt(self._layout, change_set), self._store)

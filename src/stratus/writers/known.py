@@ -9,12 +9,14 @@ from stratus.errors import StratusError
 from stratus.formats import paths
 from stratus.formats.catalog import Catalog
 from stratus.formats.hashes import Digest, ObjectId, Suffix
+from stratus.ingest.overflow import Overflow
 from stratus.repository.objects import Objects
 
 # A request for an unknown object costs more than a catalog does, and its bytes as well: with each so many of them, one
 # more catalog is read.
 _UNKNOWN_PER_CATALOG = 8
-_MOST = 500_000  # objects that are remembered; some 150 bytes each
+_MOST = 500_000  # objects that are learnt
+_HELD = 100_000  # of them in memory; some 150 bytes each
 
 
 class KnownObjects:
@@ -27,7 +29,8 @@ class KnownObjects:
     def __init__(self, tree: CatalogTree, objects: Objects) -> None:
         self._tree = tree
         self._objects = objects
-        self._known: set[bytes] = set()  # digest and letter
+        self._known = Overflow(_HELD)  # digest and letter
+        self._count = 0
         self._taken = 0  # catalogs of the tree
         self._read: set[Digest] = set()
         self._waiting = deque(tree.root.references.values())
@@ -54,13 +57,13 @@ class KnownObjects:
         if name in self._known:
             return True
         self._unknown += 1
-        if self._unknown % _UNKNOWN_PER_CATALOG == 0 and self._waiting and len(self._known) < _MOST:
+        if self._unknown % _UNKNOWN_PER_CATALOG == 0 and self._waiting and self._count < _MOST:
             self._learn()
         return name in self._known
 
     def add(self, digest: bytes, suffix: Suffix) -> None:
         """It is in the store from now on."""
-        self._known.add(digest + suffix.encode())
+        self._known.set(digest + suffix.encode(), True)
 
     def _learn(self) -> None:
         while self._waiting:
@@ -77,4 +80,6 @@ class KnownObjects:
             return
 
     def _take(self, catalog: Catalog) -> None:
-        self._known.update(known.digest.raw + known.suffix.encode() for known in catalog.objects())
+        for known in catalog.objects():
+            self._known.set(known.digest.raw + known.suffix.encode(), True)
+            self._count += 1

@@ -15,10 +15,11 @@ from pathlib import Path
 
 from stratus.formats.compression import Packing
 from stratus.formats.hashes import Algorithm
+from stratus.ingest.overflow import Overflow
 
 _LAYOUT = 1
 _ASKED_AT_ONCE = 500
-_HELD = 200_000  # rows; as many are read at once, in tenths of a second, and held; more of them are looked up
+_HELD = 100_000  # rows; as many are read at once, in tenths of a second, and held; more of them are looked up
 
 
 class Remembered:
@@ -31,7 +32,7 @@ class Remembered:
         """
         name = hashlib.sha256(f"{url}\n{fqrn}".encode("utf-8", "surrogateescape")).hexdigest()[:32]
         self._file = directory / "stored" / f"{name}.sqlite"
-        self._new: dict[bytes, tuple[bytes, int]] = {}
+        self._new = Overflow(_HELD)
         self._held: dict[bytes, tuple[bytes, int]] | None = None
         self._connection: sqlite3.Connection | None = None
         self._era = era
@@ -84,13 +85,13 @@ class Remembered:
 
     def add(self, key: bytes, digest: bytes, size: int) -> None:
         """The object is stored; this is kept once ``save`` was called."""
-        self._new[key] = digest, size
+        self._new.set(key, (digest, size))
 
     def save(self, revision: int) -> None:
         """All that was added is safe in the store, whose newest revision is this one at least."""
         if self._connection is None or not self._new:
             return
-        rows = ((key, digest, size) for key, (digest, size) in sorted(self._new.items()))
+        rows = ((key, digest, size) for key, (digest, size) in self._new.items())
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             # Another process may have begun another era meanwhile.
@@ -100,10 +101,11 @@ class Remembered:
             self._connection.execute("COMMIT")
         except sqlite3.Error:
             self._drop()
-        self._new.clear()
+        self._new.close()
 
     def close(self) -> None:
         """What was added and not saved is forgotten."""
+        self._new.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

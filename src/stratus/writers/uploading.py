@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from stratus.formats.receipt import Requests
-from stratus.ingest.contract import Packed
+from stratus.ingest.contract import NewObject, Packed
 from stratus.repository.layout import Layout
-from stratus.stores.contract import Exchange, Shared, Store
+from stratus.stores.contract import Exchange, Item, Shared, Store
 from stratus.writers.contract import Uploaded
 from stratus.writers.known import KnownObjects
 from stratus.writers.remembered import Remembered
@@ -89,6 +89,12 @@ class StoreDelivery:
             self._remember(one)
         self._count(new=new, present=len(objects) - new, uploaded=uploaded)
         self.requests = Requests(put=self.requests.put + puts, head=self.requests.head + heads)
+
+    def keep(self, objects: Sequence[NewObject]) -> None:
+        if not self.appraises:
+            for _ in self.store.put_many(Item(self.layout.object(one.id), one.stored) for one in objects):
+                pass
+        self.requests = Requests(put=self.requests.put + len(objects), head=self.requests.head)
 
     def _remember(self, one: Packed) -> None:
         if self.remembered is not None and not self.appraises:
