@@ -34,7 +34,7 @@ from stratus.commit.locking import SeenLock
 from stratus.commit.queue import list_queue
 from stratus.commit.receipts import find_receipt
 from stratus.commit.submitting import Submitted, submit
-from stratus.errors import Exists, StoreError, StratusError, Unknown
+from stratus.errors import StoreError, StratusError, Unknown
 from stratus.formats import change_file
 from stratus.formats.changes import ChangeSet, Put, new_id
 from stratus.formats.claim import Epoch
@@ -52,7 +52,7 @@ from stratus.repository.layout import Layout
 from stratus.repository.recent import Recent
 from stratus.repository.repository import Repository
 from stratus.stores import flows
-from stratus.stores.contract import ABSENT, Store
+from stratus.stores.contract import Item, Store
 from stratus.stores.flows import Flow
 from stratus.testing.cloud import Cloud, Limits, run, run_all
 from stratus.testing.s3_server import LocalS3
@@ -219,12 +219,7 @@ def _id(entry: Entry) -> ObjectId:
 
 
 def _store(files: Iterable[tuple[Entry, bytes]]) -> Flow[None]:
-    yield from flows.together([_put(_LAYOUT.object(_id(entry)), stored) for entry, stored in files])
-
-
-def _put(key: str, stored: bytes) -> Flow[None]:
-    with contextlib.suppress(Exists):  # a put whose answer was lost
-        yield from _surely(lambda: flows.put(key, stored, ABSENT))
+    yield from flows.put_many([Item(_LAYOUT.object(_id(entry)), stored) for entry, stored in files])
 
 
 def _surely(begin: Callable[[], Flow[T]]) -> Flow[T]:

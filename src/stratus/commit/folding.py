@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -313,10 +314,14 @@ def _dirtab(tree: RepositoryTree, editor: Editor) -> Flow[Dirtab | None]:
 
 
 def _check_dirtab(tree: RepositoryTree, editor: Editor) -> Flow[None]:
-    """Raises Rejected if the dirtab that is being published cannot be understood."""
+    """Raises Rejected if the dirtab that is being published cannot be understood.
+
+    A forecast is made before it is in the store: there it is as if it had no rules.
+    """
     try:
-        yield from _dirtab(tree, editor)
-    except (BadFormat, NotFound) as error:
+        with contextlib.suppress(NotFound):
+            yield from _dirtab(tree, editor)
+    except BadFormat as error:
         raise Rejected(str(error), reason="bad_dirtab", hint=error.hint, path=dirtab.PATH) from error
 
 
