@@ -138,7 +138,8 @@ def test_several_publish_at_once_and_nothing_is_lost(bucket: Bucket) -> None:
     new_repository(bucket.store)
     with ThreadPoolExecutor(4) as pool:
         receipts = list(pool.map(lambda n: put(bucket.store, {"f": b"%d" % n}, b"/%d" % n), range(8)))
-    assert sorted(receipt.revision for receipt in receipts) == list(range(2, 10))
+    revisions = {receipt.revision for receipt in receipts}  # some of them together
+    assert revisions == set(range(2, 2 + len(revisions)))
     published = {f"{number}/f": b"%d" % number for number in range(8)}
     assert content(bucket.public) == {**published, **dict.fromkeys(map(str, range(8)))}
 

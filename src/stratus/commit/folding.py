@@ -11,7 +11,7 @@ from stratus.catalogs.balance import Weights
 from stratus.catalogs.edit import Counts, Editor
 from stratus.catalogs.structure import EMPTY, Made
 from stratus.commit.parts import Part, Slice, end_part, read_part, write_part
-from stratus.commit.tags import tag_revision
+from stratus.commit.tags import Noted, tag_revision
 from stratus.errors import BadFormat, NotFound, Rejected
 from stratus.formats import dirtab, outcomes
 from stratus.formats.catalog import Catalog, Nested
@@ -170,10 +170,12 @@ class RepositoryTree:
         """``part`` is what has been applied of the only change set in the batch."""
         revision = head.manifest.revision + 1
         decided = {key: Outcome("rejected", error.reason, revision) for key, error in errors.items()}
+        noted: dict[str, Noted] = {}
         for change_set in batch:
             try:
-                rest = change_set.changes if part is None else islice(change_set.changes, part.position, None)
-                counts = yield from editor.apply(_readable(rest), change_set.path)
+                records = noted[change_set.id] = Noted(_readable(change_set.changes))
+                rest = iter(records) if part is None else islice(records, part.position, None)
+                counts = yield from editor.apply(rest, change_set.path)
                 if editor.dirtab_changed:
                     yield from _check_dirtab(self, editor)
             except Rejected as error:
@@ -197,7 +199,7 @@ class RepositoryTree:
             garbage_collectable=self.settings.garbage_collectable,
             reflog=None,
         )
-        history, stored = yield from self._tag(batch, head, manifest, errors)
+        history, stored = yield from self._tag(batch, noted, head, manifest, errors)
         manifest = replace(manifest, history=history.digest)
         objects = {catalog.id: catalog.stored for catalog in catalogs} | {history: stored}
         if made.markers:
@@ -205,13 +207,18 @@ class RepositoryTree:
         return NewRevision(self, head, manifest, objects, {**kept, **decided}, decided, errors, tuple(made.warnings))
 
     def _tag(
-        self, batch: Sequence[ChangeSet], head: Head, manifest: Manifest, errors: dict[str, Rejected]
+        self,
+        batch: Sequence[ChangeSet],
+        noted: Mapping[str, Noted],
+        head: Head,
+        manifest: Manifest,
+        errors: dict[str, Rejected],
     ) -> Flow[tuple[ObjectId, bytes]]:
         with (
             History.create(manifest.fqrn) if head.history is None else History.parse(head.history, sound=True)
         ) as history:
             try:
-                yield from tag_revision(history, manifest, batch, self.settings, self.read, errors)
+                yield from tag_revision(history, manifest, batch, noted, self.settings, self.read, errors)
             except Rejected as error:
                 raise _Again from error
             return packed_history(history, self.settings.algorithm, head.manifest.history)

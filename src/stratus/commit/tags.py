@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from stratus.errors import NotFound, Rejected
 from stratus.formats import changes
 from stratus.formats.catalog import Catalog, Nested
-from stratus.formats.changes import Attach, ChangeSet, Put, Remove, Untag
+from stratus.formats.changes import Change, ChangeSet, Untag
 from stratus.formats.history import TRUNK, TRUNK_PREVIOUS, History, Tag
 from stratus.formats.manifest import Manifest
 from stratus.formats.records import Settings
@@ -23,23 +23,48 @@ ReadCatalog = Callable[[Nested], Flow[bytes]]
 _LONGEST_WAY = 1000  # predecessors that are followed to find an untagged revision
 
 
+@dataclass(slots=True)
+class Noted:
+    """Records on their way to somebody else, and what of them is noted meanwhile.
+
+    Attributes:
+        tags: what they say of tags.
+        changed: whether they say something of the tree.
+    """
+
+    records: Iterable[Change]
+    tags: list[changes.Tag | Untag] = field(default_factory=list)
+    changed: bool = False
+
+    def __iter__(self) -> Iterator[Change]:
+        for change in self.records:
+            if isinstance(change, changes.Tag | Untag):
+                self.tags.append(change)
+            else:
+                self.changed = True
+            yield change
+
+
 def tag_revision(
     history: History,
     manifest: Manifest,
     change_sets: Sequence[ChangeSet],
+    noted: Mapping[str, Noted],
     settings: Settings,
     read: ReadCatalog,
     rejected: dict[str, Rejected],
 ) -> Flow[None]:
     """Writes the new revision, which ``manifest`` names, and what the change sets say of tags into the history.
 
-    A change set whose tags cannot be made goes to ``rejected``, and Rejected is raised.
+    ``noted`` is what was noted of their records. A change set whose tags cannot be made goes to ``rejected``, and
+    Rejected is raised.
     """
     before = history.find(TRUNK)
     head = Tag(TRUNK, manifest.root, manifest.revision, manifest.timestamp, manifest.root_size, "current HEAD")
     for change_set in change_sets:
         try:
-            for change in _tag_changes(change_set):
+            own = [changes.Tag(change_set.tag, None, change_set.message)] if change_set.tag else []
+            for change in [*noted[change_set.id].tags, *own]:
                 if isinstance(change, Untag):
                     _remove(history, change.name)
                 else:
@@ -49,17 +74,10 @@ def tag_revision(
             rejected[change_set.id] = error
             raise
     named = any(change_set.tag for change_set in change_sets)
-    changed = any(
-        isinstance(change, Put | Remove | Attach) for change_set in change_sets for change in change_set.changes
-    )
+    changed = any(noted[change_set.id].changed for change_set in change_sets)
     if settings.auto_tags and changed and not named:
         _add_automatic(history, head, settings.auto_tag_limit)
     history.advance(head)
-
-
-def _tag_changes(change_set: ChangeSet) -> list[changes.Tag | Untag]:
-    found = [change for change in change_set.changes if isinstance(change, changes.Tag | Untag)]
-    return [*found, changes.Tag(change_set.tag, None, change_set.message)] if change_set.tag else found
 
 
 def _tagged(history: History, change: changes.Tag, head: Tag, before: Tag | None, read: ReadCatalog) -> Flow[Tag]:
