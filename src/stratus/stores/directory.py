@@ -47,7 +47,7 @@ from stratus.stores.contract import (
     ignore,
 )
 from stratus.stores.keys import check_key, collision, object_name
-from stratus.stores.observing import Watch, both, pages
+from stratus.stores.observing import PAGE, Watch, both, pages
 from stratus.stores.prepared import Deferred
 
 if TYPE_CHECKING:
@@ -121,11 +121,15 @@ class DirectoryStore:
 
     def list(self, prefix: str, after: str = "") -> Iterator[Stat]:
         """In the order of the keys' bytes. Gives the version of what is no object by reading it."""
-        watch = Watch(self._observer, "list", prefix)
-        for page in pages(self._walk(prefix, after)):
+        found = pages(self._walk(prefix, after))
+        page: list[Stat] | None = None
+        while page is None or len(page) == PAGE:
+            watch = Watch(self._observer, "list", prefix)
+            page = next(found, None)
+            if page is None:
+                return
             watch.tell(200)
             yield from page
-            watch = Watch(self._observer, "list", prefix)
 
     def _walk(self, prefix: str, after: str) -> Iterator[Stat]:
         above = prefix.rpartition("/")[0]
