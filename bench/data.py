@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterable, Iterator
 from io import BytesIO
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 
 SMALL_FILES = 20_000
@@ -38,11 +38,11 @@ def directory(given: Path | None = None) -> Path:
 
 
 def small_archive(top: Path, files: int = SMALL_FILES) -> Path:
-    """One plain archive of so many files; their sizes are those of a software tree, 17 kB in the mean.
+    """One plain archive of so many files, whole directories of them, 17 kB in the mean: as a software tree is.
 
     Where the machine has fewer files, they come again with a number in front.
     """
-    archive = top / f"small-{files}.tar"
+    archive = top / f"tree-{files}.tar"
     if archive.exists():
         return archive
     chosen = _choose(files)
@@ -52,7 +52,7 @@ def small_archive(top: Path, files: int = SMALL_FILES) -> Path:
             path = chosen[number % len(chosen)]
             again = number // len(chosen)
             data = (b"%d\n" % again if again else b"") + path.read_bytes()
-            name = f"tree-{again}{path}"
+            name = f"tree-{again}/{_short(path)}"
             _add_directories(tar, name, made)
             member = tarfile.TarInfo(name)
             member.size, member.mode, member.mtime = len(data), 0o755 if os.access(path, os.X_OK) else 0o644, _MTIME
@@ -84,8 +84,14 @@ def _add_directories(tar: tarfile.TarFile, name: str, made: set[str]) -> None:
             tar.addfile(member)
 
 
+def _short(path: Path) -> Path:
+    """Without what is above the directory that it was found in, as an installation has it."""
+    root = next(root for root in _roots() if path.is_relative_to(root))
+    return Path(root.name) / path.relative_to(root)
+
+
 def _choose(files: int) -> list[Path]:
-    """Sorted; of the sizes up to which files are taken, the one that brings the mean closest to what it shall be."""
+    """Whole directories from everywhere; of the largest sizes that are taken, what brings the mean closest to ours."""
     sizes = {path: size for path, size in _found() if 0 < size <= _CAPS[-1]}
 
     def error(cap: int) -> float:
@@ -93,9 +99,13 @@ def _choose(files: int) -> list[Path]:
         return abs(sum(fit) / len(fit) - _MEAN) if fit else _MEAN
 
     cap = min(_CAPS, key=error)
-    fit = sorted(path for path, size in sizes.items() if size <= cap)
-    step = max(1, len(fit) // files)
-    return fit[::step][:files]
+    by_directory: dict[Path, list[Path]] = {}
+    for path in sorted(path for path, size in sizes.items() if size <= cap):
+        by_directory.setdefault(path.parent, []).append(path)
+    step = max(1, sum(map(len, by_directory.values())) // files)
+    directories = sorted(by_directory)
+    in_turn = (name for start in range(step) for name in directories[start::step])
+    return sorted(islice((path for name in in_turn for path in by_directory[name]), files))
 
 
 def large_files(top: Path, size: int = LARGE_BYTES) -> Path:
@@ -157,10 +167,15 @@ def _texts() -> Iterator[Path]:
     return (path for path, size in _found() if size and path.suffix in _TEXT)
 
 
+def _roots() -> list[Path]:
+    """Sorted; none is below another."""
+    roots = {Path(root).resolve() for root in _ROOTS}
+    return sorted(root for root in roots if roots.isdisjoint(root.parents))
+
+
 def _found() -> Iterator[tuple[Path, int]]:
     """Regular files that can be read, with their sizes, in an order that depends on their names alone."""
-    roots = {Path(root).resolve() for root in _ROOTS}
-    for root in sorted(root for root in roots if roots.isdisjoint(root.parents)):
+    for root in _roots():
         for top, directories, files in os.walk(root):
             directories.sort()
             for name in sorted(files):

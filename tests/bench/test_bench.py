@@ -70,7 +70,7 @@ def test_small_files_are_chosen_alike_each_time_and_may_come_again(tmp_path: Pat
         (tmp_path / name).mkdir()
         made.append(data.small_archive(tmp_path / name, few + 5).read_bytes())
     assert made[0] == made[1]
-    with tarfile.open(tmp_path / "a" / f"small-{few + 5}.tar") as archive:
+    with tarfile.open(tmp_path / "a" / f"tree-{few + 5}.tar") as archive:
         assert sum(member.isfile() for member in archive) == few + 5
 
 

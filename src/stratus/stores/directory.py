@@ -17,6 +17,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import itertools
 import os
 import re
 import zlib
@@ -27,7 +28,7 @@ from secrets import token_hex
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from stratus.errors import Changed, Exists, NotFound, Refused, StoreError, Unsuitable, UsageError
+from stratus.errors import Changed, Exists, NotFound, Refused, StoreError, StratusError, Unsuitable, UsageError
 from stratus.stores.contract import (
     ABSENT,
     ALWAYS,
@@ -58,6 +59,7 @@ PRIVATE = ".stratus"
 _LEFTOVER_AGE = timedelta(hours=1)  # a put lasts as long as writing bytes from memory
 _LEFTOVER = re.compile(r"[0-9a-f]{32}")
 _LOCKS = 256  # keys that share a lock wait for each other, no more
+_LOOKED_FOR = 64 << 10  # bytes
 _TRIES = 100  # a put's directory may be removed by a delete again and again
 _TOP = re.compile(rf"{re.escape(TEMPORARY)}(/|$)")
 
@@ -73,6 +75,7 @@ class DirectoryStore:
         self._root = os.fsencode(self._path)
         self._observer: Observer = ignore
         self._ready = False
+        self._token, self._numbers = token_hex(12), itertools.count()  # what names temporary files
 
     @property
     def url(self) -> str:
@@ -185,11 +188,14 @@ class DirectoryStore:
         path = self._file(key)
         watch = Watch(self._observer, "put", key)
         size = memoryview(data).nbytes
-        with self._reporting("write", key):
-            if isinstance(when, Absent) and os.path.isfile(path):  # noqa: PTH113 - bytes, and on the hot path
-                done = False  # the link below decides; this saves writing what is there already
+        try:
+            # The link decides; looking before saves writing what is there already, which costs more if it is large.
+            if size > _LOOKED_FOR and isinstance(when, Absent) and os.path.isfile(path):  # noqa: PTH113 - bytes
+                done = False
             else:
                 done = self._write(key, path, data, when)
+        except OSError as error:
+            raise self._translated("write", key, error) from error
         watch.tell(200 if done else 412, sent=size)
         if not done:
             raise (Exists if isinstance(when, Absent) else Changed)(
@@ -200,7 +206,7 @@ class DirectoryStore:
 
     def _write(self, key: str, path: bytes, data: Buffer, when: Condition) -> bool:
         """False if the condition does not hold."""
-        temporary = self._temporary(token_hex(16))
+        temporary = self._temporary(f"{self._token}{next(self._numbers):08x}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -349,9 +355,9 @@ class DirectoryStore:
 
     def _file(self, key: str) -> bytes:
         check_key(key)
-        if _TOP.match(key):
+        if key.startswith(TEMPORARY) and _TOP.match(key):
             raise UsageError(f"{TEMPORARY} is reserved", hint="choose another key")
-        return os.path.join(self._root, key.encode())  # noqa: PTH118 - bytes
+        return b"%s/%s" % (self._root, key.encode())
 
     def _read(self, key: bytes) -> bytes:
         with open(os.path.join(self._root, key), "rb", buffering=0) as file:  # noqa: PTH118, PTH123 - bytes
@@ -403,10 +409,13 @@ class DirectoryStore:
     def _reporting(self, what: str, key: str) -> Iterator[None]:
         try:
             yield
-        except (NotADirectoryError, IsADirectoryError):
-            raise collision(key) from None
         except OSError as error:
-            raise self._failed(what, key, error) from error
+            raise self._translated(what, key, error) from error
+
+    def _translated(self, what: str, key: str, error: OSError) -> StratusError:
+        if isinstance(error, NotADirectoryError | IsADirectoryError):
+            return collision(key)
+        return self._failed(what, key, error)
 
     def _failed(self, what: str, key: str, error: OSError) -> StoreError:
         message = f"cannot {what} {key} in {self._path}: {error.strerror}"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stratus.errors import StoreError
 from stratus.formats.receipt import Requests
 from stratus.ingest.contract import NewObject, Packed
 from stratus.repository.layout import Layout
@@ -13,6 +16,8 @@ from stratus.writers.contract import Uploaded
 from stratus.writers.known import KnownObjects
 from stratus.writers.remembered import Remembered
 from stratus.writers.uploaders import ASK_FIRST, Report, StoreAppraiser, StoreUploader
+
+_FLUSHED_AT_ONCE = 32 << 20  # bytes
 
 
 @dataclass(slots=True)
@@ -33,6 +38,8 @@ class StoreDelivery:
     appraises: bool = False
     uploaded: Uploaded = field(default_factory=Uploaded)
     requests: Requests = field(default_factory=Requests)
+    _flush: threading.Thread | None = None
+    _flushed: int = 0  # bytes that had been sent when it began
 
     @property
     def uploader(self) -> StoreUploader:
@@ -88,7 +95,21 @@ class StoreDelivery:
                 uploaded += one.stored_size
             self._remember(one)
         self._count(new=new, present=len(objects) - new, uploaded=uploaded)
+        self._flush_meanwhile()
         self.requests = Requests(put=self.requests.put + puts, head=self.requests.head + heads)
+
+    def _flush_meanwhile(self) -> None:
+        """Has what was sent go to the disk already, so that less is left when the commit waits for it."""
+        if self.appraises or self.uploaded.uploaded_bytes - self._flushed < _FLUSHED_AT_ONCE:
+            return
+        if self._flush is None or not self._flush.is_alive():
+            self._flushed = self.uploaded.uploaded_bytes
+            self._flush = threading.Thread(target=self._sync, name="flush", daemon=True)
+            self._flush.start()
+
+    def _sync(self) -> None:
+        with contextlib.suppress(StoreError):  # the commit's own will say so
+            self.store.sync()
 
     def keep(self, objects: Sequence[NewObject]) -> None:
         if not self.appraises:
