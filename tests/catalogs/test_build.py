@@ -34,7 +34,10 @@ def ordered(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def built(entries: Iterable[Entry], weights: Weights | None = None, rules: Dirtab | None = None) -> Built:
-    return build(ordered(entries), TOP, SHA1, 99, weights, rules)
+    """As if ``TOP`` were leased."""
+    found = ordered(entries)
+    owner = next(((entry.uid, entry.gid) for entry in found if entry.path == TOP), None)
+    return build(found, TOP, SHA1, 99, weights, rules, owner)
 
 
 def attached(made: Built, *before: Change) -> Workshop:
@@ -195,7 +198,7 @@ def wrong(made: Built, path: bytes, *statements: str) -> str:
         files[path] = catalog._db.serialize()
     with pytest.raises(Rejected) as caught:
         verify_attached(made.attach, lambda nested: files[nested.path])
-    assert caught.value.reason == "bad_catalog"
+    assert caught.value.reason == "bad_attach"
     return caught.value.message
 
 

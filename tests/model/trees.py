@@ -98,10 +98,14 @@ def apply(model: Model, step: Step) -> None:
         for path in [path for path in model if path != step.path and paths.contains(step.path, path)]:
             if path not in kept and path in model:
                 _remove(model, path)
+    top = landed.get(step.path)
+    changed = top is not None and top != model.get(step.path)
     for path in sorted(landed, key=paths.components):
         node = landed[path]
         for ancestor in paths.ancestors(path)[1:]:
-            model.setdefault(ancestor, Node(Kind.DIRECTORY, owner=landed.get(step.path, node).owner))
+            # Nobody names it: it is whose the path of the publish is, if that is written too.
+            owner = top.owner if top is not None and changed else node.owner
+            model.setdefault(ancestor, Node(Kind.DIRECTORY, owner=owner))
         if path in model and model[path].kind is not node.kind:
             _remove(model, path)
         if model.get(path) != node:

@@ -79,9 +79,9 @@ def build_rows(
     """The catalogs of all that is at and below ``top``, which becomes a nested catalog even without a marker.
 
     ``found`` are iterated twice and sorted by components; directories that they do not name are made as the edit
-    engine makes them, for ``owner`` or that of ``top``. ``timestamp`` is that of the revision, Unix time in seconds.
-    ``keep`` is handed each catalog once it is ready, so that they are not all held. Raises Rejected for what is no
-    tree.
+    engine makes them, for ``owner`` or that of the first entry below. ``timestamp`` is that of the revision, Unix time
+    in seconds. ``keep`` is handed each catalog once it is ready, so that they are not all held. Raises Rejected for
+    what is no tree.
     """
     made = Made(algorithm, timestamp * 1_000_000_000)
     plan = _Plan(top)
@@ -108,9 +108,7 @@ def _whole(found: Iterable[Raw], top: bytes, owner: tuple[int, int] | None, mtim
             raise _unsorted(path)
         last = path
         parent = path[: path.rfind(b"/")]
-        if path == top:
-            owner = owner or _owner(values)
-        elif not way or way[-1] != parent:
+        if path != top and (not way or way[-1] != parent):
             while way and not paths.contains(way[-1], parent):
                 over.add(way.pop())
             for directory in _missing(way, parent, top, path):

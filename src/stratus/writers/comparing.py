@@ -185,16 +185,16 @@ class Comparison:
         if old is not None and old[MODE] & TYPE_MASK != kind:
             yield path, None
             old = None
+        is_same = old is not None and self._is_same(place, path, old, values, chunks)
+        if path == self._path and not is_same:
+            self._owner = values[-3], values[-2]
         if kind == DIRECTORY_TYPE and old is None and self._wants(path):
             yield path, self._attach(path)
             return
         if kind == DIRECTORY_TYPE and old is not None and self._replace:
             self._enter(path, True)  # even if nothing is below it
-        if old is not None and self._is_same(place, path, old, values, chunks):
-            return
-        if path == self._path:
-            self._owner = values[-3], values[-2]
-        yield path, (values, chunks)
+        if not is_same:
+            yield path, (values, chunks)
 
     def _is_same(self, place: _Place, path: bytes, old: Values, values: Values, chunks: Chunks) -> bool:
         """Whether nothing has to be done; numbers of hard-link groups and sizes of directories do not matter."""
