@@ -22,8 +22,8 @@ from bench import data
 from bench.measuring import STRATUS, Values, descendants, machine, print_table, run, write_results
 from stratus.formats.manifest import Manifest
 from stratus.ingest.sources import open_source
-from stratus.stores.directory import DirectoryStore
-from stratus.trust.writer_keys import WriterKey
+from stratus.stores.http import HttpStore
+from stratus.trust.credentials import open_key
 from stratus.writers.api import ApiWriter
 from stratus.writers.api_client import ApiClient
 from stratus.writers.publish import Options, publish
@@ -143,18 +143,15 @@ def measure(name: str, where: Place, rounds: int, work: Callable[[Path], float])
 def by_command(where: Place) -> Callable[[Path], float]:
     """``stratus publish``, with the configuration of a writer."""
     config = where.top / "writer.toml"
-    config.write_text(
-        f'[repositories."{FQRN}"]\nstore = "{where.top / "store"}"\napi = "{where.url}"\n'
-        f'writer_key = "{where.top / "writer.pem"}"\n'
-    )
+    config.write_text(f'[repositories."{FQRN}"]\napi = "{where.url}"\nwriter_key = "{where.top / "writer.pem"}"\n')
     environment = {"STRATUS_CONFIG": str(config), "STRATUS_CACHE": str(where.top / "writer-cache")}
     return lambda source: run([STRATUS, "publish", "--quiet", f"{FQRN}:/d", str(source)], environment).cpu
 
 
 def by_writer(where: Place) -> Callable[[Path], float]:
     """A writer in this process."""
-    client = ApiClient(where.url, FQRN, WriterKey.load(where.top / "writer.pem"))
-    writer = ApiWriter(DirectoryStore(where.top / "store"), client, Manifest.parse)
+    client = ApiClient(where.url, FQRN, open_key(where.top / "writer.pem"))
+    writer = ApiWriter(HttpStore(f"{where.url}/cvmfs"), client, Manifest.parse)
 
     def work(source: Path) -> float:
         begun = time.process_time()

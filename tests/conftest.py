@@ -6,7 +6,12 @@ import signal
 from collections.abc import Iterator
 from secrets import token_hex
 
+import hypothesis
 import pytest
+
+# A machine that is busy makes slow inputs; that says nothing of the tests.
+hypothesis.settings.register_profile("stratus", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("stratus")
 
 # Where the tests are started in the background, interrupts may be ignored, and every child would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

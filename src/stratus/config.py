@@ -9,8 +9,10 @@
     public_key = "/etc/cvmfs/keys/software.example.org.pub"   # enough for reading
     api = "https://publish.example.org"         # for writers who have a key of their own instead
     writer_key = "/home/me/lhcb-ci.pem"         # what `stratus key create` wrote
+                                                # `store` may then be missing, or a public URL to read: https://…
 
-``STRATUS_API`` and ``STRATUS_WRITER_KEY`` take the place of the last two.
+``STRATUS_API`` and ``STRATUS_WRITER_KEY`` take the place of the last two. Instead of a key there may be a bearer token,
+in the file that ``token_file`` names or in ``STRATUS_TOKEN``.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class RepositoryConfig:
     api: str | None = None
     gateway: str | None = None
     writer_key: str | None = None
+    token_file: str | None = None
 
 
 def api_of_environment() -> RepositoryConfig:
@@ -48,6 +51,11 @@ def api_of_environment() -> RepositoryConfig:
     return RepositoryConfig(
         api=os.environ.get("STRATUS_API") or None, writer_key=os.environ.get("STRATUS_WRITER_KEY") or None
     )
+
+
+def token_of_environment() -> str | None:
+    """A bearer token itself."""
+    return os.environ.get("STRATUS_TOKEN") or None
 
 
 def config_directory() -> Path:

@@ -24,6 +24,7 @@
     │   ├── Refused                 the store does not let us (credentials, policy)
     │   └── Unsuitable              the store lacks what repositories need (atomic conditional writes)
     ├── NotPermitted            6   a key, a grant or the operating system says no
+    │   └── QuotaExceeded           a key may not do more of it for now; says when it may again
     ├── BadSource               1   an archive or directory that cannot be published
     ├── Rejected                1   a change set that cannot be applied; nothing was published
     └── MountError              1   the file system could not be mounted or unmounted
@@ -220,6 +221,19 @@ class NotPermitted(StratusError):
 
     code = "not_permitted"
     exit_code = 6
+
+
+class QuotaExceeded(NotPermitted):
+    """A key has used up what it may; ``retry_after`` is when it may go on, in seconds."""
+
+    code = "quota_exceeded"
+    hint = "try again later, or ask the repository's owner for a larger quota"
+
+    def __init__(
+        self, message: str, *, retry_after: int = 60, hint: str | None = None, path: bytes | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, path=path)
+        self.retry_after = retry_after
 
 
 class BadSource(StratusError):

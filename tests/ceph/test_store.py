@@ -62,7 +62,7 @@ def test_versions_have_no_quotes_as_ceph_matches_no_others(ceph_store: S3Store) 
 
 def test_a_grant_is_for_one_put_with_just_these_headers(ceph_store: S3Store) -> None:
     key = object_key(b"right")
-    grant = ceph_store.presign_put(key, hashlib.sha1(b"right").digest(), timedelta(minutes=5))
+    grant = ceph_store.presign_put(key, hashlib.sha1(b"right").digest(), 5, timedelta(minutes=5))
     with urllib3.PoolManager(retries=False) as pool:
 
         def send(headers: tuple[tuple[str, str], ...]) -> int:
@@ -73,6 +73,14 @@ def test_a_grant_is_for_one_put_with_just_these_headers(ceph_store: S3Store) -> 
         assert send(grant.headers) == 200
         assert send(grant.headers) == 412
     assert ceph_store.get(key).data == b"right"
+
+
+def test_a_grant_without_a_hash_is_for_any_body_of_that_size(ceph_store: S3Store) -> None:
+    grant = ceph_store.presign_put("staged", None, 5, timedelta(minutes=5))
+    with urllib3.PoolManager(retries=False) as pool:
+        for body, status in ((b"first", 200), (b"other", 200), (b"more than five", 403), (b"four", 403)):
+            assert pool.request("PUT", grant.url, body=body, headers=dict(grant.headers)).status == status
+    assert ceph_store.get("staged").data == b"other"
 
 
 def test_a_versioned_bucket_is_refused_with_the_reason(ceph_server: LocalCeph) -> None:

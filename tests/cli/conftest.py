@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -101,9 +102,9 @@ def mountpoint(tmp_path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def serving() -> Iterator[str]:
+def serving(*more: str) -> Iterator[str]:
     """The URL of a server for all that is configured."""
-    line = [sys.executable, "-m", "stratus", "serve", "--functions", "--port", "0", "--workers", "1"]
+    line = [sys.executable, "-m", "stratus", "serve", "--functions", "--port", "0", "--workers", "1", *more]
     with subprocess.Popen(line, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
         said = next(line for line in server.stdout if line.startswith("serving at "))
@@ -116,7 +117,7 @@ def serving() -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class Alice:
-    """Who has a key for ``/sw``, an account at the store, and nothing else."""
+    """Who has a key for ``/sw``, and nothing else."""
 
     stratus: Run
     url: str
@@ -131,13 +132,24 @@ class Alice:
             return self.stratus(*words, code=code)
 
 
+def audited(stratus: Run, repository: str, path: str) -> list[Any]:
+    """The audit trail, once it tells of a refusal for this path: entries are written after the answer was sent."""
+    until = time.monotonic() + 20
+    while True:
+        found: list[Any] = stratus("audit", repository, "--json").jsons
+        if any(entry["outcome"] == "refused" and entry.get("path") == path for entry in found):
+            return found
+        assert time.monotonic() < until, found
+        time.sleep(0.1)
+
+
 @pytest.fixture
 def alice(stratus: Run, repository: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Alice]:
     key, config = tmp_path / "alice.pem", tmp_path / "alice.toml"
     stratus("key", "create", f"{repository}:/sw", "--writer", "alice", "--out", key)
     with serving() as url:
         config.write_text(
-            f'[repositories."{repository}"]\nstore = "{tmp_path / "store"}"\napi = "{url}"\nwriter_key = "{key}"\n'
+            f'[repositories."{repository}"]\nstore = "{url}/cvmfs"\napi = "{url}"\nwriter_key = "{key}"\n'
             f'public_key = "{tmp_path / "keys" / f"{repository}.pub"}"\n'
         )
         yield Alice(stratus, url, key, config, monkeypatch)

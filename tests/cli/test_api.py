@@ -49,6 +49,15 @@ def test_flags_go_before_the_environment_and_that_before_the_file(
     assert "--keys" in stratus("publish", at, tree, "--keys", "k", "--api", alice.url, code=2).err
 
 
+def test_a_key_is_all_that_a_writer_needs(alice: Alice, repository: str, tree: Path) -> None:
+    alice.config.write_text("")  # nothing is known of the repository, not even where it is
+    road = ("--api", alice.url, "--writer-key", alice.key)
+    assert alice("publish", f"{repository}:/sw", tree, *road, "--json").json["revision"] == 2
+    assert alice("lease", "list", repository, *road).lines == ["nothing is leased"]
+    assert "nothing was published" in alice("publish", "--dry-run", f"{repository}:/sw", tree, *road).out
+    assert "is configured" in alice("publish", f"{repository}:/sw", tree, code=1).err
+
+
 def test_without_a_way_it_is_said_what_is_missing(stratus: Run, tree: Path, tmp_path: Path) -> None:
     place = f"{tmp_path}/store/some.example.org"
     assert "--writer-key" in stratus("publish", place, tree, code=2).err

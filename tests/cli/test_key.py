@@ -71,3 +71,14 @@ def test_what_cannot_be_meant_is_said(stratus: Run, repository: str, tmp_path: P
     none = tmp_path / "nothing" / "no.example.org"
     assert "no repository" in stratus("key", "create", none, "--writer", "alice", code=1).err
     assert list(tmp_path.rglob("*.pem")) == []
+
+
+def test_a_key_has_a_quota(stratus: Run, repository: str) -> None:
+    usual = stratus("key", "create", repository, "--writer", "a", "--json").json["quota"]
+    assert usual == {"leases": 500, "bytes_per_day": None, "objects_per_day": None, "requests_per_minute": None}
+    limits = ("--max-leases", "3", "--max-bytes", "2G", "--max-objects", "9", "--max-requests", "60")
+    made = stratus("key", "create", repository, "--writer", "b", *limits, "--json").json
+    assert list(made["quota"].values()) == [3, 2 << 30, 9, 60]
+    assert stratus("key", "rotate", repository, made["id"], "--json").json["quota"] == made["quota"]
+    assert "too few" in stratus("key", "create", repository, "--writer", "c", "--max-leases", "0", code=2).err
+    assert "nothing" in stratus("key", "create", repository, "--writer", "c", "--max-bytes", "0", code=2).err

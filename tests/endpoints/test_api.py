@@ -2,135 +2,44 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote_from_bytes
 
-import httpx
 import msgspec
 import pytest
-from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
-from starlette.types import ASGIApp
 
-from stratus.endpoints.api import api_app, routes
-from stratus.endpoints.authentication import find_key_in
+from stratus.endpoints.api import routes
 from stratus.endpoints.events import event_routes
 from stratus.endpoints.openapi import OPERATIONS
+from stratus.endpoints.uploads import upload_routes
 from stratus.endpoints.watching import Watchers
 from stratus.formats import change_file, messages
 from stratus.formats.messages import (
-    CHANGE_SET_TYPE,
     LARGEST_INLINE,
-    PROBLEM_TYPE,
     ClaimList,
-    LeaseGranted,
     LeaseRequest,
-    Problem,
     Queued,
     Status,
 )
 from stratus.formats.receipt import Receipt
 from stratus.functions.contract import Event, Reply
-from stratus.functions.dispatch import dispatch
 from stratus.leases import writer_keys
 from stratus.stores import flows
-from stratus.trust import request_signatures
 from stratus.trust.writer_keys import WriterKey
-from tests.functions.desk import LAYOUT, Desk, new_desk, new_key
-from tests.repositories import FQRN, content
-
-NONE: Mapping[str, str] = {}
-BASE = f"/api/v1/repositories/{FQRN}"
-
-
-class Client:
-    """Asks an application without a network, one request after the other."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._transport = httpx.ASGITransport(app)
-
-    def request(
-        self, method: str, path: str, content: bytes | AsyncIterator[bytes] = b"", headers: Mapping[str, str] = NONE
-    ) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://testserver") as client:
-                return await client.request(method, path, content=content, headers=headers)
-
-        return asyncio.run(ask())
-
-    def get(self, path: str, headers: Mapping[str, str] = NONE) -> httpx.Response:
-        return self.request("GET", path, headers=headers)
-
-    def post(
-        self, path: str, content: bytes | AsyncIterator[bytes] = b"", headers: Mapping[str, str] = NONE
-    ) -> httpx.Response:
-        return self.request("POST", path, content, headers)
-
-
-@dataclass(slots=True)
-class Api:
-    """A writer with a key; ``commits`` runs follow-ups."""
-
-    desk: Desk
-    key: WriterKey
-    commits: bool = True
-    events: list[Event] = field(default_factory=list)
-    client: Client = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.client = Client(api_app(self.invoke, find_key_in(lambda _: self.desk.store)))
-
-    async def invoke(self, event: Event) -> Reply:
-        self.events.append(event)
-        reply = await run_in_threadpool(dispatch, event, self.desk.context())
-        if self.commits:
-            await run_in_threadpool(self.desk.follow, reply)
-        return reply
-
-    def signed(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, **how: Any
-    ) -> dict[str, str]:
-        url = f"http://testserver{BASE}{path}"
-        key, now = how.get("key", self.key), how.get("now", datetime.now(UTC))
-        return request_signatures.sign(method, url, {"host": "testserver", **(headers or {})}, body, key, now)
-
-    def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, **how: Any
-    ) -> httpx.Response:
-        signed = self.signed(method, path, body, headers, **how)
-        return self.client.request(method, BASE + path, content=body, headers=signed)
-
-    def lease(self, path: str | None = "/sw") -> LeaseGranted:
-        reply = self.ask("POST", "/leases", messages.pack(LeaseRequest(path=path)))
-        assert reply.status_code == 201, reply.text
-        return messages.parse(reply.content, LeaseGranted)
-
-    def submit(self, lease: LeaseGranted, body: bytes) -> httpx.Response:
-        headers = {"content-type": CHANGE_SET_TYPE, "stratus-lease": lease.token}
-        return self.ask("POST", f"/change-sets/{lease.id}?path={quote_from_bytes(raw(lease))}", body, headers)
-
-
-def raw(lease: LeaseGranted) -> bytes:
-    return (lease.path or "").encode("utf-8", "surrogateescape")
+from tests.endpoints.asking import BASE, Api, problem, raw
+from tests.functions.desk import LAYOUT, new_desk, new_key
+from tests.repositories import content
 
 
 @pytest.fixture
 def api() -> Api:
     desk = new_desk()
     return Api(desk, new_key(desk.store)[0])
-
-
-def problem(response: httpx.Response) -> Problem:
-    assert response.headers["content-type"] == PROBLEM_TYPE
-    found = messages.parse(response.content, Problem)
-    assert found.status == response.status_code
-    return found
 
 
 # -- the whole way ---------------------------------------------------------------------------------------------------
@@ -198,7 +107,7 @@ def test_what_is_public_needs_no_signature_and_all_else_does(api: Api) -> None:
 
 def test_a_refusal_names_the_scheme(api: Api) -> None:
     reply = api.client.get(f"{BASE}/queue")
-    assert reply.headers["www-authenticate"] == "Signature"
+    assert reply.headers["www-authenticate"] == "Signature, Bearer"
     assert problem(reply).code == "not_permitted"
 
 
@@ -316,8 +225,9 @@ def test_the_document_names_every_route_and_every_message(api: Api) -> None:
     served = {
         (route.path, method)
         for route in [
-            *routes(never, find_key_in(lambda _: api.desk.store)),
+            *routes(never, *api.doors()),
             *event_routes(Watchers(lambda _: api.desk.store)),
+            *upload_routes(lambda _: api.desk.store, api.doors()[1]),
         ]
         if isinstance(route, Route)
         for method in (route.methods or set()) - {"HEAD"}
@@ -330,7 +240,8 @@ def test_the_document_names_every_route_and_every_message(api: Api) -> None:
     names = [operation["operationId"] for item in document["paths"].values() for operation in operations(item)]
     assert len(names) == len(set(names))
     schemas = document["components"]["schemas"]
-    assert {"LeaseRequest", "LeaseGranted", "Receipt", "Status"} <= schemas.keys()
+    assert {"LeaseRequest", "LeaseGranted", "Receipt", "Status", "Problem"} <= schemas.keys()
+    assert [name for name in schemas if not name.isidentifier()] == []
     for reference in references(document):
         kind, name = reference.removeprefix("#/components/").split("/")
         assert name in document["components"][kind]

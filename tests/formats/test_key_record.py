@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stratus.errors import BadFormat, UsageError
-from stratus.formats.key_record import KeyRecord, is_key_id, key_id
+from stratus.formats.key_record import KeyRecord, Quota, gateway_key_id, is_key_id, key_id
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, 123456, UTC)
 PUBLIC = bytes(range(32))
@@ -78,3 +78,34 @@ def test_a_key_is_somebodys_for_some_path() -> None:
         record(grants=[])
     with pytest.raises(UsageError):
         KeyRecord.new(PUBLIC, " ", [b""], NOW)
+
+
+def test_a_gateway_key_is_known_by_its_name_and_has_no_public_key() -> None:
+    made = KeyRecord.new("portal-1", "portal", [b"/a"], NOW)
+    found = KeyRecord.parse(made.pack())
+    assert (found.kind, found.gateway, found.public_key, found.id) == (
+        "gateway",
+        "portal-1",
+        b"",
+        gateway_key_id("portal-1"),
+    )
+    for change in ({"gateway": "portal-2"}, {"gateway": ""}, {"public_key": "AAAA"}, {"kind": "ed25519"}):
+        with pytest.raises(BadFormat):
+            KeyRecord.parse(json.dumps({**json.loads(made.pack()), **change}).encode())
+    with pytest.raises(BadFormat):
+        KeyRecord.parse(json.dumps({**json.loads(record().pack()), "gateway": "portal-1"}).encode())
+    for name in ("", "../x", "a b", "x" * 65):
+        with pytest.raises(UsageError):
+            KeyRecord.new(name, "portal", [b""], NOW)
+
+
+def test_a_quota_is_kept_and_records_of_before_have_the_usual_one() -> None:
+    quota = Quota(3, 10**12, 5, 60)
+    assert KeyRecord.parse(record(quota=quota).pack()).quota == quota
+    content = json.loads(record().pack())
+    for name in ("quota", "kind", "gateway"):
+        del content[name]
+    assert KeyRecord.parse(json.dumps(content).encode()).quota == Quota() == Quota(leases=500)
+    for wrong in ({"leases": 0}, {"leases": None}, {"bytes_per_day": -1}, {"requests_per_minute": "many"}):
+        with pytest.raises(BadFormat):
+            KeyRecord.parse(json.dumps({**content, "quota": wrong}).encode())

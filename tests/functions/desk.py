@@ -11,13 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stratus.costs.meter import Meter
-from stratus.errors import NoSuchRepository
+from stratus.errors import NoSuchRepository, NotPermitted
 from stratus.formats import change_file, messages
 from stratus.formats.changes import Attach, Change, ChangeSet, Put
 from stratus.formats.compression import Compression
 from stratus.formats.entries import Content, Entry, Kind
 from stratus.formats.hashes import Algorithm, ObjectId, Suffix
-from stratus.formats.key_record import KeyRecord
+from stratus.formats.key_record import KeyRecord, Quota
 from stratus.formats.messages import LeaseGranted, LeaseRequest, Problem
 from stratus.formats.receipt import Receipt
 from stratus.functions.contract import Caller, Context, Event, Reply
@@ -28,6 +28,7 @@ from stratus.repository.recent import Recent
 from stratus.stores import flows
 from stratus.stores.contract import Store
 from stratus.stores.memory import MemoryStore
+from stratus.trust.identity import Identity
 from stratus.trust.keys import RepositoryKeys
 from stratus.trust.writer_keys import WriterKey
 from stratus.upkeep.check import check
@@ -62,6 +63,9 @@ class OwnKeys:
     def repository_keys(self, fqrn: str) -> RepositoryKeys:
         assert fqrn == self.found.fqrn
         return self.found
+
+    def gateway_secret(self, fqrn: str, name: str) -> bytes:
+        raise NotPermitted(f"there is no secret of {name} for {fqrn}")
 
 
 @dataclass(slots=True)
@@ -202,13 +206,16 @@ def file(path: str, data: bytes) -> Entry:
 
 def caller(store: Store, name: str = "alice", *grants: bytes) -> Caller:
     """Somebody with a new key."""
-    return Caller(new_key(store, name, *grants)[1], "127.0.0.1")
+    return Caller(Identity.of_key(new_key(store, name, *grants)[1]), "127.0.0.1")
 
 
-def new_key(store: Store, name: str = "alice", *grants: bytes) -> tuple[WriterKey, KeyRecord]:
+def new_key(
+    store: Store, name: str = "alice", *grants: bytes, quota: Quota | None = None
+) -> tuple[WriterKey, KeyRecord]:
     """A new key for these paths, by default the whole repository."""
     key = WriterKey.generate()
-    return key, flows.run(writer_keys.create(LAYOUT, key.public_key, name, grants or (b"",)), store)
+    made = writer_keys.create(LAYOUT, key.public_key, name, grants or (b"",), quota=quota or Quota())
+    return key, flows.run(made, store)
 
 
 def new_desk() -> Desk:

@@ -24,6 +24,7 @@ from stratus.leases import writer_keys
 from stratus.stores import flows
 from stratus.stores.memory import MemoryStore
 from stratus.testing.faults import Call, Fault, FaultyStore, Killed
+from stratus.trust.identity import Identity
 from tests.functions.desk import LAYOUT, Clock, Desk, caller, file, new_desk, of, of_changes, problem, said
 from tests.repositories import content, new_repository, problems
 
@@ -82,8 +83,8 @@ def test_a_key_leases_below_its_grants_only(desk: Desk) -> None:
 
 def test_a_revoked_key_can_do_nothing_more_not_even_with_its_lease(desk: Desk) -> None:
     lease = desk.lease("/sw")
-    revoked = flows.run(writer_keys.revoke(LAYOUT, desk.caller.record.id), desk.store)
-    desk.caller = replace(desk.caller, record=revoked)
+    revoked = flows.run(writer_keys.revoke(LAYOUT, desk.caller.identity.id), desk.store)
+    desk.caller = replace(desk.caller, identity=Identity.of_key(revoked))
     for kind in ("lease.renew", "submit", "receipt", "queue", "lease.list", "lease.break"):
         assert problem(desk.ask(kind, **of(lease))).code == "not_permitted", kind
 
@@ -282,7 +283,7 @@ def test_a_catalog_that_is_attached_is_looked_into(desk: Desk) -> None:
     assert problem(desk.submit(lease, complete)).reason == "bad_change_set"  # the file's object is not listed
     complete = replace(complete, objects=(*complete.objects, data, desk.keep(b"")))
     lying = replace(attach, counters={**attach.counters, "regular": 7})
-    assert problem(desk.submit(lease, replace(complete, changes=[lying]))).reason == "bad_catalog"
+    assert problem(desk.submit(lease, replace(complete, changes=[lying]))).reason == "bad_attach"
     desk.follow(desk.submit(lease, complete))
     assert content(desk.store)["sw/new/a"] == b"data"
     assert problems(desk.store) == []

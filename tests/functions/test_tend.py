@@ -20,6 +20,7 @@ from stratus.formats.step import Step
 from stratus.formats.whitelist import Whitelist
 from stratus.functions import keeping
 from stratus.functions.contract import Reply
+from stratus.functions.tend import _TASKS
 from stratus.repository import ledger
 from stratus.stores import flows
 from stratus.testing.faults import Call, Fault, FaultyStore, Killed
@@ -72,7 +73,7 @@ def test_expired_claims_die_and_go_when_no_late_request_can_meet_them(desk: Desk
     desk.clock.advance(seconds=1060)
     assert done(desk) == {}
     desk.clock.advance(seconds=1)
-    assert done(desk) == {"claims deleted": 2}
+    assert done(desk) == {"claims deleted": 2, "markers of quotas deleted": 2}
     assert [claim.path for claim in claims(desk)] == ["/long"]
 
 
@@ -105,13 +106,28 @@ def test_who_does_not_wait_any_more_is_forgotten(desk: Desk) -> None:
     assert [stat.key for stat in desk.store.list(LAYOUT.waiting(""))] == [LAYOUT.waiting("a!!two")]
 
 
-def test_a_body_that_nobody_submitted_goes_after_a_day(desk: Desk) -> None:
-    desk.store.put(LAYOUT.staged("one", "change-set"), b"x")
-    desk.clock.advance(hours=23)
-    desk.store.put(LAYOUT.staged("two", "change-set"), b"x")
-    desk.clock.advance(hours=2)
+def test_what_was_staged_stays_with_its_lease_and_goes_once_no_grant_lets_more_come(desk: Desk) -> None:
+    over, held = LAYOUT.staged("a" * 20, "change-set"), LAYOUT.staged(desk.lease(ttl=7200).id, "object")
+    for key in (over, held):
+        desk.store.put(key, b"x")
+    desk.clock.advance(seconds=1060)
+    assert "staged bodies deleted" not in done(desk)
+    desk.clock.advance(seconds=1)
     assert done(desk)["staged bodies deleted"] == 1
-    assert not desk.store.missing([LAYOUT.staged("two", "change-set")])
+    assert desk.store.missing([over, held]) == {over}
+
+
+def test_markers_of_quotas_go_with_their_leases_and_days(desk: Desk) -> None:
+    key = desk.caller.identity.id
+    desk.store.put(LAYOUT.quota(key, f"used/{desk.clock.now:%Y%m%d}-10-1-abc"), b"{}")
+    desk.publish("/sw", {"a": b"1"})
+    desk.lease("/other", ttl=7200)
+    assert len(list(desk.store.list(LAYOUT.quota()))) == 3
+    assert "markers of quotas deleted" not in done(desk)
+    desk.clock.advance(seconds=61)
+    assert done(desk)["markers of quotas deleted"] == 1
+    desk.clock.advance(days=2)
+    assert done(desk)["markers of quotas deleted"] == 1
 
 
 def test_steps_run_when_they_are_due_and_go_a_day_after_their_end(desk: Desk) -> None:
@@ -266,7 +282,7 @@ def test_a_task_that_fails_is_named_and_the_others_are_done(desk: Desk) -> None:
 
 def test_without_time_nothing_is_begun(desk: Desk) -> None:
     desk.seconds = 1.0
-    assert len(said(tend(desk))["warnings"]) == 8
+    assert len(said(tend(desk))["warnings"]) == len(_TASKS)
 
 
 def busy() -> tuple[Desk, str, str]:

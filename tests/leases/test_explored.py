@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,11 +16,11 @@ from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.flows import Flow
 from stratus.stores.memory import MemoryStore
-from stratus.testing.explorer import Fault, Process, Schedule, SimulatedClock, run, schedules
+from stratus.testing.explorer import Fault, Process, Ran, Schedule, SimulatedClock, every, run
 
 LAYOUT = Layout("test.example.org")
 QUIET = Epoch(0, "quiet")
-FAULTS = (Fault.LOSE, Fault.LATE, Fault.DIE, Fault.DIE_AFTER)
+FAULTS = (Fault.FAIL, Fault.LOSE, Fault.LATE, Fault.DIE_AFTER)
 
 
 def publisher(path: bytes, claim: str, *, renewing: bool = False, request: str | None = None, attempt: int = 1) -> Any:
@@ -70,23 +70,22 @@ def sealed(store: MemoryStore) -> list[bytes]:
 
 
 def explore(
-    make: Callable[[SimulatedClock], list[Callable[[], Flow[Any]]]],
-    switches: int,
-    faults: tuple[Fault, ...] = (),
-    requests: int = 18,
-) -> Iterator[tuple[Schedule, list[Process], MemoryStore]]:
-    count = len(make(SimulatedClock()))
-    for schedule in schedules(requests, count, switches, faults):
+    make: Callable[[SimulatedClock], list[Callable[[], Flow[Any]]]], switches: int, faults: tuple[Fault, ...] = ()
+) -> Iterator[tuple[Schedule, Sequence[Process], MemoryStore]]:
+    def replay(schedule: Schedule) -> tuple[Ran, MemoryStore]:
         clock = SimulatedClock()
         store = MemoryStore(clock=clock)
 
-        def check(store: MemoryStore = store, schedule: Schedule = schedule) -> None:
+        def check() -> None:
             paths_sealed = sealed(store)
             for one in paths_sealed:
                 overlapping = [other for other in paths_sealed if paths.contains(one, other)]
                 assert overlapping == [one], schedule
 
-        yield schedule, run(schedule, make(clock), store, clock, check), store
+        return run(schedule, make(clock), store, clock, check), store
+
+    for ran, store in every(replay, len(make(SimulatedClock())), switches, faults):
+        yield ran.schedule, ran.processes, store
 
 
 CONTENDERS = {
@@ -110,8 +109,8 @@ def test_neither_when_a_request_or_a_process_is_lost(name: str) -> None:
     for schedule, processes, _ in explore(CONTENDERS[name], switches=1, faults=FAULTS):
         for process in processes:
             assert isinstance(process.error, StratusError | None), schedule
-            assert isinstance(process.error, LeaseHeld | LeaseLost | Unknown | None) or schedule.fault, schedule
-        if schedule.fault is None:
+            assert isinstance(process.error, LeaseHeld | LeaseLost | Unknown | None) or schedule.failing, schedule
+        if schedule.failing is None:
             assert any(process.result for process in processes), schedule
 
 
@@ -178,5 +177,5 @@ def test_three_contenders() -> None:
     def three(clock: SimulatedClock) -> list[Callable[[], Flow[Any]]]:
         return [publisher(b"/a", "b" * 20), publisher(b"/a/b", "a" * 20), publisher(b"", "c" * 20)]
 
-    for schedule, processes, _ in explore(three, switches=3, requests=24):
+    for schedule, processes, _ in explore(three, switches=3):
         assert any(process.result for process in processes), schedule

@@ -15,8 +15,9 @@ from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.flows import Flow
 from stratus.stores.memory import MemoryStore
-from stratus.testing.explorer import Fault, SimulatedClock, run, schedules
-from stratus.trust.writer_keys import WriterKey, must_be_active
+from stratus.testing.explorer import Fault, Ran, Schedule, SimulatedClock, every, run
+from stratus.trust.identity import Identity, must_be_active
+from stratus.trust.writer_keys import WriterKey
 
 LAYOUT = Layout("test.example.org")
 OLD, NEW = WriterKey.generate(), WriterKey.generate()
@@ -91,7 +92,7 @@ def test_a_revoked_key_permits_nothing_at_once_and_for_ever(store: MemoryStore) 
     make(store)
     assert flows.run(revoke(LAYOUT, OLD.id), store) == now(store)
     with pytest.raises(NotPermitted, match="revoked"):
-        must_be_active(now(store), store.now())
+        must_be_active(Identity.of_key(now(store)), store.now())
     before = store.get(LAYOUT.key(OLD.id)).data
     flows.run(revoke(LAYOUT, OLD.id), store)
     assert store.get(LAYOUT.key(OLD.id)).data == before
@@ -115,19 +116,19 @@ def test_a_new_key_takes_the_place_of_the_old_one(store: MemoryStore, clock: Sim
 def test_the_old_key_may_overlap_with_the_new_one(store: MemoryStore, clock: SimulatedClock) -> None:
     make(store)
     _, old = flows.run(rotate(LAYOUT, OLD.id, NEW.public_key, overlap=DAY), store)
-    must_be_active(old, store.now() + 0.9 * DAY)
+    must_be_active(Identity.of_key(old), store.now() + 0.9 * DAY)
     with pytest.raises(NotPermitted, match="expired"):
-        must_be_active(old, store.now() + DAY)
-    must_be_active(now(store, NEW), store.now() + 900 * DAY)
+        must_be_active(Identity.of_key(old), store.now() + DAY)
+    must_be_active(Identity.of_key(now(store, NEW)), store.now() + 900 * DAY)
 
 
 def test_an_expired_key_can_be_rotated_and_gets_no_second_life(store: MemoryStore, clock: SimulatedClock) -> None:
     make(store, lifetime=DAY)
     clock.advance(2 * DAY.total_seconds())
     new, old = flows.run(rotate(LAYOUT, OLD.id, NEW.public_key, overlap=DAY), store)
-    must_be_active(new, store.now())
+    must_be_active(Identity.of_key(new), store.now())
     with pytest.raises(NotPermitted, match="expired"):
-        must_be_active(old, store.now())
+        must_be_active(Identity.of_key(old), store.now())
 
 
 # -- every schedule within bounds --------------------------------------------------------------------------------------
@@ -142,21 +143,21 @@ TEMPLATE = KeyRecord.new(OLD.public_key, "alice", [b"/a"], SimulatedClock()())
 
 @pytest.mark.parametrize("other", FLOWS)
 def test_what_was_revoked_stays_revoked_whatever_fails(other: str) -> None:
-    faults = (Fault.LOSE, Fault.LATE, Fault.DIE, Fault.DIE_AFTER)
-    for schedule in schedules(requests=8, processes=2, switches=2, faults=faults):
+    def replay(schedule: Schedule) -> tuple[Ran, tuple[MemoryStore, list[str]]]:
         clock = SimulatedClock()
         store = MemoryStore(clock=clock)
         store.put(LAYOUT.key(OLD.id), TEMPLATE.pack())
         seen: list[str] = []
+        ran = run(schedule, [FLOWS["revoke"], FLOWS[other]], store, clock, lambda: seen.append(now(store).state))
+        return ran, (store, seen)
 
-        def look(store: MemoryStore = store, seen: list[str] = seen) -> None:
-            seen.append(now(store).state)
-
-        processes = run(schedule, [FLOWS["revoke"], FLOWS[other]], store, clock, look)
+    faults = (Fault.FAIL, Fault.LOSE, Fault.LATE, Fault.DIE_AFTER)
+    for ran, (store, seen) in every(replay, processes=2, switches=2, faults=faults):
+        schedule, processes = ran.schedule, ran.processes
         assert "active" not in seen[seen.index("revoked") :] if "revoked" in seen else True, schedule
         for process in processes:
             assert isinstance(process.error, StratusError | None), schedule
             if process.result is not None and processes.index(process) == 0:
                 assert now(store).state == "revoked", schedule
-        if schedule.fault is None:
+        if schedule.failing is None:
             assert now(store).state == "revoked", schedule

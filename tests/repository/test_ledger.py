@@ -14,7 +14,7 @@ from stratus.repository.ledger import entries, record, recorded, unrecorded
 from stratus.stores import flows
 from stratus.stores.flows import Flow
 from stratus.stores.memory import MemoryStore
-from stratus.testing.explorer import Fault, SimulatedClock, run, schedules
+from stratus.testing.explorer import Fault, Ran, Schedule, SimulatedClock, every, run
 
 LAYOUT = Layout("test.example.org")
 START = datetime(2026, 11, 29, 23, tzinfo=UTC)
@@ -120,23 +120,26 @@ def test_what_is_recorded_is_not_fetched_again(store: MemoryStore) -> None:
 
 
 def test_every_change_set_counts_once_however_often_tending_is_cut_short() -> None:
-    faults = (Fault.LATE, Fault.DIE, Fault.DIE_AFTER)
-    for schedule in schedules(requests=14, processes=2, switches=1, faults=faults):
+    def replay(schedule: Schedule) -> tuple[Ran, tuple[MemoryStore, SimulatedClock]]:
         clock = SimulatedClock()
         store = new_store(clock, IDS[:2])
 
-        def look(store: MemoryStore = store, schedule: Any = schedule) -> None:
+        def look() -> None:
             assert counted(store) == IDS[:2], schedule
 
-        run(schedule, [tend, tend], store, clock, look)
+        return run(schedule, [tend, tend], store, clock, look), (store, clock)
+
+    faults = (Fault.FAIL, Fault.LATE, Fault.DIE_AFTER)
+    for ran, (store, clock) in every(replay, processes=2, switches=1, faults=faults):
         publish(store, IDS[2], clock() + timedelta(minutes=1))
         flows.run(tend(), store)
-        assert ids(flows.run(recorded(LAYOUT), store)) == IDS, schedule
+        assert ids(flows.run(recorded(LAYOUT), store)) == IDS, ran.schedule
 
 
 def test_whoever_counts_while_receipts_are_deleted_misses_none() -> None:
-    for schedule in schedules(requests=14, processes=2, switches=2):
+    def replay(schedule: Schedule) -> tuple[Ran, None]:
         clock = SimulatedClock()
-        store = new_store(clock, IDS[:2])
-        reader, _ = run(schedule, [lambda: entries(LAYOUT), tend], store, clock)
-        assert ids(reader.result) == IDS[:2], schedule
+        return run(schedule, [lambda: entries(LAYOUT), tend], new_store(clock, IDS[:2]), clock), None
+
+    for ran, _ in every(replay, processes=2, switches=2):
+        assert ids(ran.processes[0].result) == IDS[:2], ran.schedule

@@ -13,7 +13,7 @@ import pytest
 
 from stratus.functions.contract import Event, Reply
 from stratus.runtimes.local.budgets import Budget, default_budgets, function_of
-from stratus.runtimes.local.runtime import LocalRuntime
+from stratus.runtimes.local.runtime import Forward, LocalRuntime
 from stratus.runtimes.local.worker import Place
 from tests.repositories import FQRN, keys
 
@@ -30,10 +30,13 @@ def anyio_backend() -> str:
 
 @asynccontextmanager
 async def running(
-    places: Mapping[str, Place] | None = None, tend_every: float = 1000, **changed: Budget
+    places: Mapping[str, Place] | None = None,
+    tend_every: float = 1000,
+    forward: Forward | None = None,
+    **changed: Budget,
 ) -> AsyncIterator[LocalRuntime]:
     budgets = {"api": BUDGET, "commit": BUDGET, "tend": BUDGET} | changed
-    runtime = LocalRuntime(places or {}, budgets, "tests.runtimes.handlers:dispatch", tend_every)
+    runtime = LocalRuntime(places or {}, budgets, "tests.runtimes.handlers:dispatch", tend_every, forward=forward)
     await runtime.start()
     try:
         yield runtime
@@ -148,6 +151,44 @@ async def test_follow_ups_run_and_nobody_waits_for_them(tmp_path: Path) -> None:
         assert reply.status == 202
         assert time.monotonic() - begun < 20
         await until(lambda: sum(line.startswith("ends") for line in notes_of(notes)) == 2)
+
+
+@pytest.mark.parametrize(
+    ("kind", "taken", "forwarded", "here"),
+    [
+        ("submit", True, 2, 0),
+        ("submit", False, 2, 2),
+        ("tend", True, 0, 2),
+    ],
+)
+async def test_follow_ups_are_forwarded_but_for_what_tend_found(
+    tmp_path: Path, kind: str, taken: bool, forwarded: int, here: int
+) -> None:
+    notes, seen = tmp_path / "notes", []
+
+    async def forward(event: Event) -> bool:
+        seen.append(event)
+        return taken
+
+    async with running(forward=forward) as runtime:
+        await runtime.invoke(event("follow", kind, then="submit", times=2, seconds=0, notes=notes))
+        assert len(seen) == forwarded
+        await until(lambda: sum(line.startswith("ends") for line in notes_of(notes)) == here)
+        await runtime.invoke(event("tell"))
+    assert sum(line.startswith("ends") for line in notes_of(notes)) == here
+
+
+async def test_without_a_schedule_nothing_is_tended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[str] = []
+
+    async def invoke(self: LocalRuntime, event: Event) -> Reply:
+        begun.append(event.kind)
+        return Reply(200)
+
+    monkeypatch.setattr(LocalRuntime, "_ask", invoke)
+    async with running({FQRN: Place(str(tmp_path), tmp_path)}, tend_every=0):
+        await asyncio.sleep(0.3)
+    assert begun == []
 
 
 async def test_a_follow_up_whose_worker_dies_is_tried_again_but_not_for_ever(tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_directory_that_may_not_be_written_refuses(tmp_path: Path) -> None:
 
 def test_uploads_cannot_be_granted(store: DirectoryStore) -> None:
     with pytest.raises(Unsuitable):
-        store.presign_put("a", b"", timedelta(minutes=1))
+        store.presign_put("a", b"", 1, timedelta(minutes=1))
 
 
 def test_drain_waits_for_what_was_prepared_before(store: DirectoryStore) -> None:

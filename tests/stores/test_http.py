@@ -122,7 +122,7 @@ def test_it_cannot_be_written(store: HttpStore) -> None:
         lambda: store.put_many([Item("a", b"1")]),
         lambda: store.prepare_put("a", b"1", ABSENT),
         lambda: store.prepare_delete(["a"]),
-        lambda: store.presign_put("a", b"", timedelta(minutes=1)),
+        lambda: store.presign_put("a", b"", 1, timedelta(minutes=1)),
     ):
         with pytest.raises(Refused, match="read-only"):
             write()

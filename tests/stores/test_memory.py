@@ -55,4 +55,4 @@ def test_no_key_may_lie_below_another() -> None:
 
 def test_uploads_cannot_be_granted() -> None:
     with pytest.raises(Unsuitable):
-        MemoryStore().presign_put("a", b"", timedelta(minutes=1))
+        MemoryStore().presign_put("a", b"", 1, timedelta(minutes=1))

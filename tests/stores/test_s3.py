@@ -255,7 +255,7 @@ def test_who_is_anonymous_finds_nothing_and_writes_nothing(s3_store: S3Store, s3
         list(stranger.list(""))
     assert "AWS_ACCESS_KEY_ID" in caught.value.hint
     with pytest.raises(Refused):
-        stranger.presign_put("a", b"", timedelta(minutes=1))
+        stranger.presign_put("a", b"", 1, timedelta(minutes=1))
 
 
 def test_a_bucket_that_is_not_there_is_no_empty_store(s3_server: LocalS3) -> None:
@@ -270,9 +270,10 @@ def test_a_bucket_that_is_not_there_is_no_empty_store(s3_server: LocalS3) -> Non
 
 def test_a_grant_lets_anybody_put_the_one_body_once(s3_store: S3Store) -> None:
     key = object_key(b"right")
-    grant = s3_store.presign_put(key, hashlib.sha1(b"right").digest(), timedelta(minutes=5))
+    grant = s3_store.presign_put(key, hashlib.sha1(b"right").digest(), 5, timedelta(minutes=5))
     assert timedelta(minutes=4) < grant.expires - s3_store.now() <= timedelta(minutes=5)
     assert _send(grant.url, b"wrong", grant.headers) == 400
+    assert _send(grant.url, b"right and more", grant.headers) == 403
     for left_out in range(len(grant.headers)):
         fewer = grant.headers[:left_out] + grant.headers[left_out + 1 :]
         assert _send(grant.url, b"right", fewer) == 403
@@ -281,6 +282,13 @@ def test_a_grant_lets_anybody_put_the_one_body_once(s3_store: S3Store) -> None:
     assert _send(grant.url, b"right", grant.headers) == 412
     assert s3_store.get(key).data == b"right"
     assert _headers(s3_store, key) == OBJECT_HEADERS
+
+
+def test_a_grant_without_a_hash_is_for_any_body_of_that_size(s3_store: S3Store) -> None:
+    grant = s3_store.presign_put("staged", None, 5, timedelta(minutes=5))
+    assert [_send(grant.url, body, grant.headers) for body in (b"first", b"other")] == [200, 200]
+    assert [_send(grant.url, body, grant.headers) for body in (b"more than five", b"four")] == [403, 403]
+    assert s3_store.get("staged").data == b"other"
 
 
 def _send(url: str, body: bytes, headers: tuple[tuple[str, str], ...]) -> int:

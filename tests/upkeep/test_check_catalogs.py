@@ -38,6 +38,10 @@ def counted(**changes: int) -> str:
 
 
 FIRST_CHUNK = "offset = 0 AND md5path_1 = md5a('/plain/large')"
+ENDLESS = (
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i FROM n) "
+    "SELECT i AS md5path_1, i AS md5path_2, i AS offset, i AS size, i AS hash FROM n"
+)
 LAST_CHUNK = "md5path_1 = md5a('/plain/large') AND offset = (SELECT max(offset) FROM chunks)"
 
 ROW_FAULTS: list[tuple[Code, str, str]] = [
@@ -124,6 +128,8 @@ CATALOG_FAULTS: list[tuple[Code, bytes, bytes, str]] = [
     ("missing_counter", INNER, INNER, "DELETE FROM statistics WHERE counter = 'subtree_special'"),
     ("bad_schema", INNER, INNER, "UPDATE properties SET value = '2.6' WHERE key = 'schema'"),
     ("bad_schema", INNER, INNER, "DROP INDEX idx_catalog_parent"),
+    ("bad_schema", INNER, INNER, f"ALTER TABLE chunks RENAME TO old; CREATE VIEW chunks AS {ENDLESS}"),
+    ("bad_schema", INNER, INNER, "CREATE TRIGGER often AFTER INSERT ON catalog BEGIN DELETE FROM chunks; END"),
     ("bad_schema", INNER, INNER, "DROP TABLE bind_mountpoints"),
     ("bad_schema", INNER, INNER, "ALTER TABLE catalog DROP COLUMN uid"),
     ("wrong_root_prefix", INNER, INNER, "UPDATE properties SET value = '/sw/v2' WHERE key = 'root_prefix'"),

@@ -21,6 +21,8 @@ from stratus.runtimes.local.service import Service
 from stratus.runtimes.local.worker import Place
 from stratus.stores import flows
 from stratus.stores.directory import DirectoryStore
+from stratus.stores.http import HttpStore
+from stratus.trust.credentials import KeyCredential
 from stratus.trust.writer_keys import WriterKey
 from stratus.writers.api import ApiWriter
 from stratus.writers.api_client import ApiClient
@@ -38,7 +40,8 @@ class Office:
 
     def renew(self) -> None:
         """Puts a new, empty repository into its place."""
-        shutil.rmtree(self.store.path)
+        while self.store.path.exists():  # what tends it writes there now and then
+            shutil.rmtree(self.store.path, ignore_errors=True)
         new_repository(DirectoryStore(self.store.path))
 
     def settle(self) -> None:
@@ -58,11 +61,12 @@ class Office:
         flows.run(writer_keys.revoke(LAYOUT, key.id), self.store)
 
     def client(self, key: WriterKey) -> ApiClient:
-        return ApiClient(self.url, FQRN, key)
+        return ApiClient(self.url, FQRN, KeyCredential(key))
 
     def writer(self, key: WriterKey | None = None, cache: Path | None = None) -> ApiWriter:
         """Someone with that key, by default a new one for everything."""
-        return ApiWriter(self.store, self.client(key or self.key()), self._verify, cache)
+        public = HttpStore(f"{self.url}/cvmfs")
+        return ApiWriter(public, self.client(key or self.key()), self._verify, cache)
 
     def _verify(self, data: bytes) -> Manifest:
         reader(self.store).trust(data)
@@ -74,8 +78,8 @@ def serving(directory: Path, port: int = 0) -> Iterator[Office]:
     """Of a store and keys in this directory."""
     store = DirectoryStore(directory / "store")
     place = Place(str(store.path), directory / "keys")
-    if not place.keys.exists():
-        keys().save(place.keys)
+    if not (directory / "keys").exists():
+        keys().save(directory / "keys")
         new_repository(store)
     service = Service({FQRN: place}, everything_in(store), default_budgets(1), tend_every=1000)
     started = threading.Event()

@@ -21,6 +21,7 @@ from stratus.formats.key_record import key_id
 from stratus.formats.messages import LARGEST_INLINE
 from stratus.formats.receipt import Receipt
 from stratus.ingest.contract import Draft, Placement, Warn
+from stratus.ingest.sources import open_source
 from stratus.stores.directory import DirectoryStore
 from stratus.trust.writer_keys import WriterKey
 from stratus.writers import api_client
@@ -54,7 +55,8 @@ def private(store: DirectoryStore) -> set[str]:
     """What kinds of things are in the private part, beside what is there for good."""
     prefix = LAYOUT.private
     kinds = {stat.key.removeprefix(prefix).partition("/")[0] for stat in store.list(prefix)}
-    return kinds - {"format.json", "settings.json", "lock", "gc", "keys", "ledger", "receipts", "changes", "steps"}
+    stay = {"format.json", "settings.json", "lock", "gc", "audit", "keys", "ledger", "receipts", "changes", "steps"}
+    return kinds - stay - {"quotas"}  # the markers of what is over go later
 
 
 # -- what a publish does
@@ -116,6 +118,21 @@ def test_what_was_stored_is_remembered_for_the_next_publish(office: Office, tmp_
     put(office.writer(cache=tmp_path), files, b"/one", catalog=True)
     receipt = put(office.writer(cache=tmp_path), files, b"/two", catalog=True)
     assert (receipt.objects.new, receipt.bytes.uploaded) == (0, 0)
+
+
+def test_several_processes_pack_and_upload(office: Office, tmp_path: Path) -> None:
+    files = {f"{n % 7}/{n}": os.urandom(2000) for n in range(600)}
+    for name, data in files.items():
+        (tmp_path / "tree" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tree" / name).write_bytes(data)
+    source = [open_source(str(tmp_path / "tree"))]
+    options = Options(workers=2, catalog=True)
+    expected = forecast(office.writer(), FQRN, b"/sw", source, "alice", options)
+    receipt = publish(office.writer(), FQRN, b"/sw", source, "alice", options)
+    assert (receipt.objects.new, expected.objects) == (600, receipt.objects)
+    assert expected.requests == replace(receipt.requests, get=expected.requests.get)
+    found = content(office.store)
+    assert {name: found[f"sw/{name}"] for name in files} == files
 
 
 # -- what a publish would do
@@ -253,6 +270,7 @@ class Losing:
 def losing(office: Office, method: str, part: str, times: int = 1) -> ApiWriter:
     client = office.client(office.key())
     client._pool = Losing(client._pool, (method, part), times)  # type: ignore[assignment]
+    client._uploads = Losing(client._uploads, (method, part), times)  # type: ignore[assignment]
     return ApiWriter(office.store, client, office._verify)
 
 
@@ -268,6 +286,13 @@ def test_a_lease_whose_answer_is_lost_does_not_stand_in_the_way(office: Office) 
     put(losing(office, "GET", "/receipt"), {"b": b"1"}, b"/sw")
     put(losing(office, "DELETE", "/leases"), {"c": b"1"}, b"/sw")
     assert set(content(office.store)) == {"sw", "sw/a", "sw/b", "sw/c"}
+
+
+def test_an_upload_whose_answer_is_lost_is_repeated_and_counts_as_present(office: Office) -> None:
+    receipt = put(losing(office, "PUT", "/objects/"), {"a": b"1", "b": b"2"}, b"/sw")
+    assert (receipt.objects.new, receipt.objects.present) == (1, 1)
+    put(losing(office, "POST", "/grants"), {"c": b"3"}, b"/sw")
+    assert content(office.store) == {"sw": None, "sw/a": b"1", "sw/b": b"2", "sw/c": b"3"}
 
 
 def test_a_change_set_that_is_too_large_for_a_request_is_staged(office: Office) -> None:

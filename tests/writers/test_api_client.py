@@ -14,6 +14,7 @@ import urllib3
 from stratus.errors import Busy, LeaseHeld, NotPermitted, Rejected, StoreError, StratusError, UsageError
 from stratus.formats import messages
 from stratus.formats.messages import PROBLEM_TYPE, ClaimList, LeaseRequest, Problem, QueueInfo
+from stratus.trust.credentials import KeyCredential
 from stratus.trust.writer_keys import WriterKey
 from stratus.writers import api_client
 from stratus.writers.api_client import ApiClient, LeaseName
@@ -40,7 +41,7 @@ class Scripted:
 
 
 def client(*answers: Answer) -> tuple[ApiClient, Scripted]:
-    found, pool = ApiClient("http://there", FQRN, WriterKey.generate()), Scripted(list(answers))
+    found, pool = ApiClient("http://there", FQRN, KeyCredential(WriterKey.generate())), Scripted(list(answers))
     found._pool = pool  # type: ignore[assignment]
     return found, pool
 
@@ -90,7 +91,7 @@ def test_patience_has_an_end_and_the_last_answer_is_told(monkeypatch: pytest.Mon
 def test_a_server_that_is_not_there_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_client, "_FIRST_PATIENCE", 0.3)
     with pytest.raises(StoreError, match="refused") as caught:
-        ApiClient("http://127.0.0.1:1", FQRN, WriterKey.generate()).status()
+        ApiClient("http://127.0.0.1:1", FQRN, KeyCredential(WriterKey.generate())).status()
     assert "`api`" in caught.value.hint
 
 
@@ -122,6 +123,20 @@ def test_a_lease_that_somebody_holds_is_not_waited_for_unless_that_is_wanted() -
     assert len(pool.asked) == 1
 
 
+def test_attempts_say_for_how_long_there_will_be_more_and_which_is_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_client, "_LONGEST_LEASE_PAUSE", 0.1)
+    held = problem(LeaseHeld("bob has it", holder="bob", host="there", expires=datetime.now(UTC)), 409)
+    asked, pool = client(*[held] * 50)
+    begun = time.monotonic()
+    with pytest.raises(LeaseHeld):
+        asked.acquire(LeaseRequest(path="/sw"), 0.5)
+    assert time.monotonic() - begun >= 0.5
+    waits = [json.loads(body)["wait"] for _, _, body, _ in pool.asked]
+    assert waits == sorted(waits, reverse=True)
+    assert waits.count(0) == 1
+    assert 0.4 < waits[0] <= 0.5
+
+
 @pytest.mark.parametrize(("path", "query"), [(b"/a b/\xff&", b"path=/a b/\xff&"), (b"", b"path="), (None, b"")])
 def test_paths_are_bytes_in_urls(path: bytes | None, query: bytes) -> None:
     asked, pool = client((204, b"", {}))
@@ -136,13 +151,13 @@ def test_paths_are_bytes_in_urls(path: bytes | None, query: bytes) -> None:
     [("HTTP://There:80/", "http://there"), ("https://a:443/x/", "https://a/x"), ("http://[::1]:80", "http://[::1]")],
 )
 def test_urls_are_as_the_server_sees_them(url: str, base: str) -> None:
-    assert ApiClient(url, FQRN, WriterKey.generate()).url == base
+    assert ApiClient(url, FQRN, KeyCredential(WriterKey.generate())).url == base
 
 
 @pytest.mark.parametrize("url", ["ftp://x", "http://", "x", "http://a@b", "http://a?b", "http://a:b", "http://a:99999"])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(UsageError):
-        ApiClient(url, FQRN, WriterKey.generate())
+        ApiClient(url, FQRN, KeyCredential(WriterKey.generate()))
 
 
 def test_the_queue_is_understood() -> None:

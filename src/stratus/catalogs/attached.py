@@ -84,5 +84,5 @@ def _named_well(path: bytes, directory: bytes) -> bool:
 
 def _wrong(path: bytes, what: str) -> Rejected:
     return Rejected(
-        f"the catalog of {paths.display(path)} {what}", reason="bad_catalog", hint="build it again", path=path
+        f"the catalog of {paths.display(path)} {what}", reason="bad_attach", hint="build it again", path=path
     )

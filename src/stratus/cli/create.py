@@ -43,7 +43,6 @@ def add_parser(verbs: Verbs) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from stratus import config
     from stratus.cli.client_configuration import client_configuration, server_url
-    from stratus.formats.chunking import ChunkLimits
     from stratus.formats.paths import check_fqrn
     from stratus.formats.records import Settings
     from stratus.repository.creation import create
@@ -62,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     settings = Settings(
         garbage_collectable=not arguments.no_gc, **{name: value for name, value in given.items() if value is not None}
     )
-    ChunkLimits(settings.chunk_minimum, settings.chunk_average, settings.chunk_maximum)  # raises if they cannot be
+    settings.check()
     store = open_store(arguments.store)
     directory = (arguments.keys or config.keys_directory()).absolute()
     reused = (directory / f"{fqrn}.crt").exists()

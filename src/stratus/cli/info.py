@@ -82,13 +82,11 @@ def _facts(repository: Repository) -> dict[str, Any]:
 
 def _settings(repository: Repository) -> dict[str, Any] | None:
     """Only those who may read the private part see them."""
-    import msgspec
-
-    from stratus.formats import records
-    from stratus.formats.records import Settings
+    from stratus.cli.settings import settings_to_json
+    from stratus.repository import settings
+    from stratus.stores import flows
 
     try:
-        settings = records.parse(repository.store.get(repository.layout.settings).data, Settings)
+        return settings_to_json(flows.run(settings.read(repository.layout), repository.store))
     except StratusError:
         return None
-    return {name: value for name, value in msgspec.to_builtins(settings).items() if name not in ("nonce", "gen")}

@@ -9,16 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stratus.cli.parsing import Parser, Verbs, add_json, add_verb, positive
+from stratus.cli.parsing import Parser, Verbs, add_json, add_verb, natural, positive, size
 from stratus.cli.printing import moment, print_json, print_table, text
 from stratus.errors import UsageError
 from stratus.formats import paths
 
 if TYPE_CHECKING:
-    from stratus.formats.key_record import KeyRecord
+    from stratus.formats.key_record import KeyRecord, Quota
     from stratus.repository.layout import Layout
     from stratus.stores.contract import Store
-    from stratus.trust.writer_keys import WriterKey
 
 _MOST_DAYS = 36_500
 
@@ -42,8 +41,14 @@ def add_parser(verbs: Verbs) -> None:
     )
     create.add_argument("references", metavar="NAME[:/path]", nargs="+")
     create.add_argument("--writer", metavar="WHO", required=True, help="whose key it is; written into every revision")
+    create.add_argument(
+        "--gateway",
+        metavar="NAME",
+        help="a gateway key instead: a secret of this name that the functions know, too; or take over FILE.gw",
+    )
     create.add_argument("--comment", metavar="TEXT", default="", help="shown by `stratus key list`")
     create.add_argument("--expires", metavar="DAYS", type=positive, help="when it ends (default: never)")
+    add_quota(create)
     create.set_defaults(run=_create)
 
     show = add_verb(actions, "list", "show all keys, the oldest first", "stratus key list software.example.org")
@@ -78,6 +83,27 @@ def add_parser(verbs: Verbs) -> None:
         add_json(action)
 
 
+def add_quota(parser: Parser) -> None:
+    """The options of a quota; without them the usual one."""
+    parser.add_argument("--max-leases", metavar="N", type=natural, help="open at once (default: 500)")
+    parser.add_argument("--max-bytes", metavar="SIZE", type=size, help="uploads granted in a day (default: no limit)")
+    parser.add_argument("--max-objects", metavar="N", type=natural, help="the same, as a number of objects")
+    parser.add_argument("--max-requests", metavar="N", type=natural, help="to the API in a minute (default: no limit)")
+
+
+def quota_of(arguments: argparse.Namespace) -> Quota:
+    """What ``add_quota`` asked for."""
+    from stratus.formats.key_record import Quota
+
+    if arguments.max_bytes == 0:
+        raise UsageError(
+            "--max-bytes 0 would let nothing be uploaded", hint="a key that is good for nothing is revoked"
+        )
+    usual = Quota()
+    leases = arguments.max_leases or usual.leases
+    return Quota(leases, arguments.max_bytes, arguments.max_objects, arguments.max_requests)
+
+
 def _add_out(parser: Parser) -> None:
     parser.add_argument(
         "--out",
@@ -92,10 +118,19 @@ def _create(arguments: argparse.Namespace) -> int:
     from stratus.stores import flows
 
     lifetime = _days(arguments.expires)
-    store, layout, grants, directory = _open(arguments.references)
-    key, file = _new_key(layout.fqrn, directory, arguments.out)
-    with _kept_if_all_is_well(file):
-        record = flows.run(create(layout, key.public_key, arguments.writer, grants, lifetime, arguments.comment), store)
+    store, layout, grants, directory = open_owned_layout(arguments.references)
+    key: str | bytes
+    kept: contextlib.AbstractContextManager[None]
+    if arguments.gateway and Path(arguments.gateway).suffix == ".gw":
+        key, file = _taken_over(Path(arguments.gateway))
+        kept = contextlib.nullcontext()
+    else:
+        key, file = (_secret if arguments.gateway else _pair)(layout.fqrn, directory, arguments)
+        kept = _kept_if_all_is_well(file)
+    with kept:
+        made = create(layout, key, arguments.writer, grants, lifetime, arguments.comment, quota_of(arguments))
+        record = flows.run(made, store)
+    _note(store, layout, "key.create", record)
     _print_new(layout.fqrn, record, file, arguments.json)
     return 0
 
@@ -104,7 +139,7 @@ def _list(arguments: argparse.Namespace) -> int:
     from stratus.leases.writer_keys import list_all
     from stratus.stores import flows
 
-    store, layout, _, _ = _open([arguments.reference])
+    store, layout, _, _ = open_owned_layout([arguments.reference])
     found = flows.run(list_all(layout), store)
     if arguments.json:
         for record in found:
@@ -127,10 +162,12 @@ def _rotate(arguments: argparse.Namespace) -> int:
     from stratus.stores import flows
 
     overlap = _days(arguments.overlap) or timedelta(0)
-    store, layout, _, directory = _open([arguments.reference])
-    key, file = _new_key(layout.fqrn, directory, arguments.out)
+    store, layout, _, directory = open_owned_layout([arguments.reference])
+    key, file = _pair(layout.fqrn, directory, arguments)
     with _kept_if_all_is_well(file):
-        new, old = flows.run(rotate(layout, arguments.key, key.public_key, overlap), store)
+        new, old = flows.run(rotate(layout, arguments.key, key, overlap), store)
+    _note(store, layout, "key.rotate", new)
+    _note(store, layout, "key.end", old)
     _print_new(layout.fqrn, new, file, arguments.json, old)
     return 0
 
@@ -139,8 +176,9 @@ def _revoke(arguments: argparse.Namespace) -> int:
     from stratus.leases.writer_keys import revoke
     from stratus.stores import flows
 
-    store, layout, _, _ = _open([arguments.reference])
+    store, layout, _, _ = open_owned_layout([arguments.reference])
     record = flows.run(revoke(layout, arguments.key), store)
+    _note(store, layout, "key.revoke", record)
     if arguments.json:
         print_json(_to_json(record))
     else:
@@ -148,7 +186,7 @@ def _revoke(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _open(texts: Sequence[str]) -> tuple[Store, Layout, list[bytes], Path]:
+def open_owned_layout(texts: Sequence[str]) -> tuple[Store, Layout, list[bytes], Path]:
     """Store and layout of the one repository that is named, the paths in it, and where its keys are kept."""
     from stratus import config
     from stratus.cli.places import newest_only, open_configured_store
@@ -167,14 +205,36 @@ def _open(texts: Sequence[str]) -> tuple[Store, Layout, list[bytes], Path]:
     return store, Layout(fqrn), [reference.path for reference in references], directory
 
 
-def _new_key(fqrn: str, directory: Path, out: Path | None) -> tuple[WriterKey, Path]:
-    """A new pair and the file that has its private half: that is safe before anybody relies on it."""
+def _pair(fqrn: str, directory: Path, arguments: argparse.Namespace) -> tuple[bytes, Path]:
+    """The public half of a new pair, and the file that has the other: that is safe before anybody relies on it."""
     from stratus.trust.writer_keys import WriterKey
 
     key = WriterKey.generate()
-    file = (out or directory / f"{fqrn}-{key.id}.pem").absolute()
+    file = (arguments.out or directory / f"{fqrn}-{key.id}.pem").absolute()
     key.save(file)
-    return key, file
+    return key.public_key, file
+
+
+def _secret(fqrn: str, directory: Path, arguments: argparse.Namespace) -> tuple[str, Path]:
+    """The name of a new gateway key, and its file, by default where functions look that have their keys in files."""
+    from stratus.trust.gateway_keys import GatewayKey
+
+    key = GatewayKey.generate(arguments.gateway)
+    file = (arguments.out or directory / f"{fqrn}-{key.name}.gw").absolute()
+    key.save(file)
+    return key.name, file
+
+
+def _taken_over(file: Path) -> tuple[str, Path]:
+    from stratus.trust.gateway_keys import GatewayKey
+
+    return GatewayKey.load(file).name, file.absolute()
+
+
+def _note(store: Store, layout: Layout, kind: str, record: KeyRecord) -> None:
+    from stratus.cli.noting import note_change
+
+    note_change(store, layout, kind, record.id, f"of {record.writer} for {_grants(record)}, {record.state}")
 
 
 @contextlib.contextmanager
@@ -203,9 +263,15 @@ def _print_new(fqrn: str, record: KeyRecord, file: Path, as_json: bool, old: Key
     if old is not None:
         ends = "is revoked" if old.expires is None or old.state == "revoked" else f"ends {moment(old.expires)} UTC"
         print(f"the old key {old.id} {ends}")
-    print(f"\nThe private key is in {file} and nowhere else.")
-    print("Its writer keeps it in a file that nobody else can read, and names that in config.toml:")
-    print(f'[repositories."{fqrn}"]\nstore = "STORE"\napi = "URL of the server"\nwriter_key = "FILE"')
+    if record.kind == "gateway":
+        print(f"\nThe secret is in {file}. The functions need it, too: as {fqrn}-{record.gateway}.gw")
+        print(f"beside the repository's keys, or as the entry gateway/{record.gateway} of their secret provider.")
+    else:
+        print(f"\nThe private key is in {file} and nowhere else.")
+    print("Its writer keeps it in a file that nobody else can read, and needs nothing else:")
+    print(f"  stratus publish {fqrn}:/path SOURCE --api URL --writer-key FILE")
+    print("or, in config.toml:")
+    print(f'  [repositories."{fqrn}"]\n  api = "URL"\n  writer_key = "FILE"')
 
 
 def _state(record: KeyRecord, now: datetime) -> str:
@@ -227,13 +293,18 @@ def _clean(name: str) -> str:
 def _to_json(record: KeyRecord) -> dict[str, Any]:
     import base64
 
+    import msgspec
+
     return {
         "id": record.id,
         "writer": record.writer,
         "grants": [paths.display(path) for path in record.paths],
+        "kind": record.kind,
         "state": record.state,
         "created": record.created.isoformat(),
         "expires": None if record.expires is None else record.expires.isoformat(),
         "comment": record.comment,
+        "quota": msgspec.to_builtins(record.quota),
         "public_key": base64.b64encode(record.public_key).decode(),
+        "gateway": record.gateway,
     }

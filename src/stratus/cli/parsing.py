@@ -66,6 +66,12 @@ def add_api(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="the own key for the API (default: STRATUS_WRITER_KEY, or from the configuration)",
     )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        help="instead of a key: a file with a bearer token (default: the token in STRATUS_TOKEN, or as configured)",
+    )
 
 
 def add_wait(parser: argparse.ArgumentParser, what: str = "for a lease that somebody else holds") -> None:
@@ -114,3 +120,11 @@ def count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number")
     return int(text)
+
+
+def natural(text: str) -> int:
+    """A whole number, 1 or more."""
+    number = count(text)
+    if not number:
+        raise argparse.ArgumentTypeError("0 is too few")
+    return number

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from stratus.repository.repository import Repository
     from stratus.repository.revision import Revision
     from stratus.stores.contract import Store
+    from stratus.trust.credentials import Credential
     from stratus.trust.keys import RepositoryKeys
     from stratus.writers.api_client import ApiClient
     from stratus.writers.store_client import StoreClient
@@ -53,12 +54,12 @@ def open_configured_store(fqrn: str, url: str | None) -> Store:
 def open_writer(name: str, arguments: Namespace) -> tuple[StoreWriter, str]:
     """A writer by what the command line, the environment and the configuration say, and the repository's name.
 
-    Whoever has the repository's keys commits here; whoever has a writer's key goes through the API.
+    Whoever has the repository's keys commits here; whoever has a writer's key goes through the API, and reads what is
+    public: from the configured store, or where `stratus serve` has it, beside the API.
     """
     from stratus import config
-    from stratus.repository.opening import locate
 
-    fqrn, configured = locate(name)
+    fqrn, configured = _locate(name, arguments)
     api = _api(fqrn, configured, arguments, arguments.keys)
     if api is None:
         from stratus.writers.direct import DirectWriter
@@ -76,19 +77,24 @@ def open_writer(name: str, arguments: Namespace) -> tuple[StoreWriter, str]:
 
     def verify(data: bytes) -> Manifest:
         from stratus.formats.manifest import Manifest
+        from stratus.repository.opening import trusted_keys
+        from stratus.repository.repository import Repository
 
-        open_repository(name, None).trust(data)
+        try:
+            known = trusted_keys(fqrn, configured)
+        except UsageError:
+            return Manifest.parse(data)  # a forecast believes the API, as a publish does
+        Repository(store, fqrn, known).trust(data)
         return Manifest.parse(data)
 
-    store = open_configured_store(fqrn, configured.store)
-    return ApiWriter(store, _client(fqrn, *api), verify, config.cache_directory()), fqrn
+    client = _client(fqrn, *api)
+    store = open_configured_store(fqrn, configured.store or f"{client.url}/cvmfs")
+    return ApiWriter(store, client, verify, config.cache_directory()), fqrn
 
 
 def open_client(name: str, arguments: Namespace) -> ApiClient | StoreClient:
     """Whom to ask for leases, queue and receipts: the API if that is the way to publish, else the store."""
-    from stratus.repository.opening import locate
-
-    fqrn, configured = locate(name)
+    fqrn, configured = _locate(name, arguments)
     api = _api(fqrn, configured, arguments, None)
     if api is not None:
         return _client(fqrn, *api)
@@ -97,15 +103,31 @@ def open_client(name: str, arguments: Namespace) -> ApiClient | StoreClient:
     return StoreClient(open_configured_store(fqrn, configured.store), fqrn)
 
 
-def _client(fqrn: str, url: str, key: Path) -> ApiClient:
-    from stratus.trust.writer_keys import WriterKey
+def _locate(name: str, arguments: Namespace) -> tuple[str, RepositoryConfig]:
+    """As ``locate``; but where flags or the environment name an API, it need not be configured."""
+    from stratus import config
+    from stratus.errors import NoSuchRepository
+    from stratus.formats.paths import check_fqrn
+    from stratus.repository.opening import locate
+
+    try:
+        return locate(name)
+    except NoSuchRepository:
+        if arguments.api is None and config.api_of_environment().api is None:
+            raise
+        return check_fqrn(name), config.RepositoryConfig()
+
+
+def _client(fqrn: str, url: str, credential: Credential) -> ApiClient:
     from stratus.writers.api_client import ApiClient
 
-    return ApiClient(url, fqrn, WriterKey.load(key.expanduser()))
+    return ApiClient(url, fqrn, credential)
 
 
-def _api(fqrn: str, configured: RepositoryConfig, arguments: Namespace, keys: Path | None) -> tuple[str, Path] | None:
-    """The API's URL and the key for it, if that is the way; None if it is not.
+def _api(
+    fqrn: str, configured: RepositoryConfig, arguments: Namespace, keys: Path | None
+) -> tuple[str, Credential] | None:
+    """The API's URL and the key or token for it, if that is the way; None if it is not.
 
     Flags go before the environment, that before the file, and there `keys` before `api` and `writer_key`; last come
     keys where they are if nobody says otherwise.
@@ -114,21 +136,31 @@ def _api(fqrn: str, configured: RepositoryConfig, arguments: Namespace, keys: Pa
 
     environment = config.api_of_environment()
     url = arguments.api or environment.api or configured.api
-    key = arguments.writer_key or environment.writer_key or configured.writer_key
-    by_flag = arguments.api is not None or arguments.writer_key is not None
+    proofs = (
+        (arguments.writer_key, arguments.token_file),
+        (environment.writer_key, config.token_of_environment()),
+        (configured.writer_key, configured.token_file and Path(configured.token_file).expanduser()),
+    )
+    by_flag = arguments.api is not None or any(proofs[0])
     if keys is not None and by_flag:
         raise UsageError("--keys goes without the API", hint="leave out --keys, or --api and --writer-key")
+    if all(proofs[0]):
+        raise UsageError("a key and a token are one too many", hint="leave out --writer-key or --token-file")
     if keys is not None:
         return None
-    asked = by_flag or environment.api is not None or environment.writer_key is not None
+    asked = by_flag or environment.api is not None or any(proofs[1])
     if not asked and configured.keys is not None and _has_keys(fqrn, configured):
         return None
-    if url is not None and key is not None:
-        return url, Path(key)
+    key, token = next(filter(any, proofs), (None, None))
+    if url is not None and (key or token):
+        from stratus.trust.credentials import TokenCredential, open_key
+
+        return url, open_key(Path(key).expanduser()) if key else TokenCredential(token or "")
     if by_flag:
+        lacking = "--api, or STRATUS_API" if key or token else "--writer-key, STRATUS_WRITER_KEY or --token-file"
         raise UsageError(
-            f"the way through the API to {fqrn} takes its URL and a writer's key",
-            hint="give --writer-key, or STRATUS_WRITER_KEY, too" if key is None else "give --api, or STRATUS_API, too",
+            f"the way through the API to {fqrn} takes its URL and a writer's key or token",
+            hint=f"give {lacking}, too",
         )
     return None
 

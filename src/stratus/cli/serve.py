@@ -47,6 +47,11 @@ def add_parser(verbs: Verbs) -> None:
         default=TEND_EVERY,
         help=f"with --functions: how often what is left over is looked after (default: {TEND_EVERY:g})",
     )
+    parser.add_argument(
+        "--several",
+        action="store_true",
+        help="with --functions: other servers work on these repositories, too",
+    )
     parser.set_defaults(run=run)
 
 
@@ -67,13 +72,15 @@ def run(arguments: argparse.Namespace) -> int:
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     if arguments.functions:
         from stratus.endpoints.openapi import BASE
+        from stratus.formats.records import new_nonce
         from stratus.runtimes.local.budgets import default_budgets
         from stratus.runtimes.local.service import Service
 
         places = _places(urls)
         for fqrn in places:
             print(BASE.format(fqrn=fqrn))
-        service = Service(places, route, default_budgets(arguments.workers), arguments.tend_every)
+        instance = new_nonce() if arguments.several else ""
+        service = Service(places, route, default_budgets(arguments.workers), arguments.tend_every, instance=instance)
         server = Server(service.app, arguments.host, arguments.port, service)
     else:
         server = Server(static_app(route), arguments.host, arguments.port)

@@ -10,7 +10,7 @@ from stratus.errors import Exists, StratusError, Unknown
 from stratus.formats import paths
 from stratus.formats.changes import ChangeSet
 from stratus.formats.outcomes import Outcome
-from stratus.formats.receipt import Entries, Objects, Problem, Receipt, Requests, Seconds, Volumes
+from stratus.formats.receipt import Entries, ErrorObject, Objects, Receipt, Requests, Seconds, Volumes
 from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import ABSENT
@@ -87,16 +87,16 @@ def make_receipt(
         gb_seconds=effort.gb_seconds,
         cost=AWS.price(spent, gb_seconds=effort.gb_seconds, invocations=effort.invocations if effort.gb_seconds else 0),
         warnings=(*(() if change_set is None else change_set.warnings), *warnings),
-        error=None if outcome.state == "published" else _problem(outcome, error),
+        error=None if outcome.state == "published" else _error(outcome, error),
     )
 
 
-def _problem(outcome: Outcome, error: StratusError | None) -> Problem:
+def _error(outcome: Outcome, error: StratusError | None) -> ErrorObject:
     code = outcome.code
     if error is None:
-        return Problem(code, _MESSAGES.get(code, f"rejected: {code}"), HINTS.get(code, ""))
+        return ErrorObject(code, _MESSAGES.get(code, f"rejected: {code}"), HINTS.get(code, ""))
     path = None if error.path is None else error.path.decode("utf-8", "surrogateescape")
-    return Problem(code, error.message, error.hint, path)
+    return ErrorObject(code, error.message, error.hint, path)
 
 
 def write_receipts(layout: Layout, receipts: Iterable[Receipt]) -> Flow[set[str]]:

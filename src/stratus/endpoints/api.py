@@ -1,7 +1,7 @@
 """The API over HTTP: authenticates requests, makes events of them, and gives their replies back.
 
 What a writer may do is for the functions to say; here is only found out who it is. Functions block, so they run where
-``invoke`` runs them; verifying signatures blocks, too, and runs in a thread.
+``invoke`` runs them; verifying signatures blocks, too, and runs in a thread. The audit trail comes after the reply.
 """
 
 from __future__ import annotations
@@ -10,52 +10,52 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from stratus.endpoints.authentication import Authenticator, FindKey
+from stratus.endpoints.authentication import SCHEMES, Authenticator, Sent
 from stratus.endpoints.openapi import BASE, DOCUMENT, OPERATIONS, Operation, document
-from stratus.errors import BadSignature, NotPermitted, StratusError, UsageError
-from stratus.formats.messages import LARGEST_INLINE, LONGEST_WAIT, TOKEN_HEADER
+from stratus.endpoints.replays import SignAgain
+from stratus.errors import BadSignature, NotPermitted, QuotaExceeded, StratusError, UsageError
+from stratus.formats.messages import LONGEST_WAIT, TOKEN_HEADER
 from stratus.formats.records import new_nonce
+from stratus.functions.auditing import Auditor
 from stratus.functions.contract import Caller, Event, Reply
 from stratus.functions.dispatch import problem
 
 Invoke = Callable[[Event], Awaitable[Reply]]
-_LARGEST_MESSAGE = 64 << 10  # bytes of JSON in a request
+_LONGEST_BODY = 60.0  # seconds that a body may take to arrive
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0  # seconds between two looks for a receipt
 _WAKE_EVERY = 5.0  # seconds in which a commit may well be under way
 
 
 def api_app(
-    invoke: Invoke,
-    find_key: FindKey,
-    more: Sequence[BaseRoute] = (),
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    invoke: Invoke, authenticator: Authenticator, auditor: Auditor, more: Sequence[BaseRoute] = ()
 ) -> Starlette:
     """The whole application; ``more`` are routes of others, which come first."""
     handlers: dict[Any, Any] = {HTTPException: _not_here}
-    return Starlette(routes=[*more, *routes(invoke, find_key, now)], exception_handlers=handlers)
+    return Starlette(routes=[*more, *routes(invoke, authenticator, auditor)], exception_handlers=handlers)
 
 
-def routes(
-    invoke: Invoke, find_key: FindKey, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-) -> list[BaseRoute]:
+def routes(invoke: Invoke, authenticator: Authenticator, auditor: Auditor) -> list[BaseRoute]:
     """The API's routes, for an application that has others, too."""
-    authenticator = Authenticator(find_key, now)
     by_path: dict[str, list[Operation]] = {}
     for one in OPERATIONS:
         by_path.setdefault(one.path, []).append(one)
     found: list[BaseRoute] = [
-        Route(BASE + path, _endpoint(operations, invoke, authenticator), methods=[one.method for one in operations])
+        Route(
+            BASE + path,
+            _endpoint(operations, invoke, authenticator, auditor),
+            methods=[one.method for one in operations],
+        )
         for path, operations in by_path.items()
     ]
     return [Route(DOCUMENT, _document, methods=["GET"]), *found]
@@ -74,35 +74,60 @@ async def _not_here(request: Request, error: Exception) -> Response:
 
 
 def _endpoint(
-    operations: Sequence[Operation], invoke: Invoke, authenticator: Authenticator
+    operations: Sequence[Operation], invoke: Invoke, authenticator: Authenticator, auditor: Auditor
 ) -> Callable[[Request], Awaitable[Response]]:
     by_method = {one.method: one for one in operations}
 
     async def endpoint(request: Request) -> Response:
         operation = by_method["GET" if request.method == "HEAD" else request.method]  # type: ignore[index]
-        try:
-            body = await _body(request, LARGEST_INLINE if operation.request is bytes else _LARGEST_MESSAGE)
-            event = _event(operation, request, body)
-            signed = "signature" in request.headers or "signature-input" in request.headers
-            if operation.signed or signed:
-                event = replace(event, caller=await _caller(request, event, authenticator))
-        except _TooLarge as error:
-            return _response(problem(error, 413), {"Connection": "close"})
-        except _Unknown as error:
-            return _response(problem(error.cause, 401), {"WWW-Authenticate": "Signature"})
-        except StratusError as error:
-            return _response(problem(error))
-        if operation.kind == "receipt":
-            return _response(await _wait(request, event, invoke))
-        return _response(await invoke(event))
+        event, reply = await _answer(request, operation, invoke, authenticator)
+        response = _response(reply)
+        noted = auditor.entry_of(event, reply, _host(request))
+        if noted is not None:
+            response.background = BackgroundTask(auditor.write, *noted)
+        return response
 
     return endpoint
+
+
+async def _answer(
+    request: Request, operation: Operation, invoke: Invoke, authenticator: Authenticator
+) -> tuple[Event, Reply]:
+    """The reply, and the event of the request as far as that is known."""
+    event = Event(operation.kind, "", request.path_params["fqrn"])
+    try:
+        body = await _body(request, operation.largest)
+        event = _event(operation, request, body)
+        sent = Sent(request.method, _url(request), dict(request.headers), body, _host(request))
+        if operation.signed or sent.is_somebodys:
+            event = replace(event, caller=await _caller(event, sent, authenticator))
+    except _TooLarge as error:
+        return event, _with(problem(error, 413), Connection="close")
+    except _TooSlow as error:
+        return event, _with(problem(error, 408), Connection="close")
+    except _Unknown as error:
+        if isinstance(error.cause, SignAgain):
+            return event, _with(problem(error.cause, 503), **{"Retry-After": "1"})
+        return event, _with(problem(error.cause, 401), **{"WWW-Authenticate": SCHEMES})
+    except StratusError as error:
+        return event, problem(error)
+    if operation.kind == "receipt":
+        return event, await _wait(request, event, invoke)
+    return event, await invoke(event)
+
+
+def _with(reply: Reply, **headers: str) -> Reply:
+    return replace(reply, headers=(*reply.headers, *headers.items()))
 
 
 # -- from a request to an event --------------------------------------------------------------------------------------
 
 
 class _TooLarge(UsageError):
+    pass
+
+
+class _TooSlow(UsageError):
     pass
 
 
@@ -115,20 +140,23 @@ class _Unknown(Exception):
 
 
 async def _body(request: Request, largest: int) -> bytes:
-    """Raises _TooLarge as soon as that is known."""
+    """Raises _TooLarge as soon as that is known, _TooSlow."""
     parts: list[bytes] = []
     size = 0
+    announced = request.headers.get("content-length", "0")
+    if announced.isdecimal() and int(announced) > largest:
+        raise _too_large(largest)
     try:
-        announced = request.headers.get("content-length", "0")
-        if announced.isdecimal() and int(announced) > largest:
-            raise _too_large(largest)
-        async for part in request.stream():
-            size += len(part)
-            if size > largest:
-                raise _too_large(largest)
-            parts.append(part)
+        async with asyncio.timeout(_LONGEST_BODY):
+            async for part in request.stream():
+                size += len(part)
+                if size > largest:
+                    raise _too_large(largest)
+                parts.append(part)
     except ClientDisconnect as error:
         raise UsageError("the request ended early", hint="send it again") from error
+    except TimeoutError as error:
+        raise _TooSlow(f"the request took longer than {_LONGEST_BODY:.0f} s to arrive", hint="send it again") from error
     return b"".join(parts)
 
 
@@ -153,21 +181,18 @@ def _event(operation: Operation, request: Request, body: bytes) -> Event:
     return Event(operation.kind, event_id, request.path_params["fqrn"], parameters, body)
 
 
-async def _caller(request: Request, event: Event, authenticator: Authenticator) -> Caller:
-    """Raises _Unknown, StoreError, UsageError."""
-    host = request.client.host if request.client is not None else ""
+async def _caller(event: Event, sent: Sent, authenticator: Authenticator) -> Caller:
+    """Raises _Unknown, QuotaExceeded, StoreError, UsageError."""
     try:
-        return await run_in_threadpool(
-            authenticator.caller,
-            event.repository,
-            request.method,
-            _url(request),
-            dict(request.headers),
-            event.body,
-            host,
-        )
+        return await run_in_threadpool(authenticator.caller, event.repository, sent)
+    except QuotaExceeded:
+        raise
     except (NotPermitted, BadSignature) as error:
         raise _Unknown(error) from error
+
+
+def _host(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
 
 
 def _url(request: Request) -> str:

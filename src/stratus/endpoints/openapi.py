@@ -15,11 +15,16 @@ from stratus._version import __version__
 from stratus.formats.claim import DEFAULT_TTL
 from stratus.formats.messages import (
     CHANGE_SET_TYPE,
+    GRANT_HEADER,
     LARGEST_INLINE,
+    LARGEST_OBJECT,
     LONGEST_WAIT,
+    MOST_GRANTS,
     PROBLEM_TYPE,
     TOKEN_HEADER,
     ClaimList,
+    Grants,
+    GrantsRequest,
     LeaseGranted,
     LeaseRenewed,
     LeaseRequest,
@@ -33,12 +38,14 @@ from stratus.formats.receipt import Receipt
 ROOT = "/api/v1"
 BASE = f"{ROOT}/repositories/{{fqrn}}"
 DOCUMENT = f"{ROOT}/openapi.json"
+_LARGEST_MESSAGE = 64 << 10  # bytes of JSON in a request
+_LARGEST_NAMES = 256 << 10  # the same, of the names of MOST_GRANTS objects
 _NAME = re.compile(r"\{([a-z]+)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of the query."""
+    """A parameter of the query, or a header."""
 
     name: str
     description: str
@@ -53,10 +60,11 @@ class Operation:
     Attributes:
         kind: of the event that it becomes.
         path: below ``BASE``.
-        request: the message in the body; ``bytes`` for a change set, None without a body.
+        request: the message in the body; ``bytes`` for a change set or an object, None without a body.
         replies: the message by status, None without a body.
         signed: it takes a writer's signature; others may be signed, too.
         token: it takes the lease's token.
+        largest: bytes of a body; ``content_type`` of one that is no message.
     """
 
     method: Literal["GET", "POST", "PUT", "DELETE"]
@@ -65,9 +73,12 @@ class Operation:
     summary: str
     replies: Mapping[int, type[msgspec.Struct] | None]
     query: Sequence[Parameter] = ()
+    headers: Sequence[Parameter] = ()
     request: type[Any] | None = None
     signed: bool = True
     token: bool = False
+    content_type: str = CHANGE_SET_TYPE
+    largest: int = _LARGEST_MESSAGE
 
 
 _PATH = Parameter(
@@ -97,6 +108,17 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "POST",
+        "/leases/{id}/grants",
+        "lease.grants",
+        f"What of some objects, at most {MOST_GRANTS}, is there already, and permission to upload the rest.",
+        {200: Grants},
+        query=(_PATH,),
+        request=GrantsRequest,
+        token=True,
+        largest=_LARGEST_NAMES,
+    ),
+    Operation(
+        "POST",
         "/leases/{id}/break",
         "lease.break",
         "End somebody's lease; takes a grant for its path.",
@@ -112,10 +134,11 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(
             _PATH,
             Parameter("base", "The revision that it was made against.", "integer"),
-            Parameter("staged", "SHA-256 of a change set that was put to `staging/{id}/change-set`, without a body."),
+            Parameter("staged", "SHA-256 of a change set that was uploaded as `change-set`, without a body."),
         ),
         request=bytes,
         token=True,
+        largest=LARGEST_INLINE,
     ),
     Operation(
         "GET",
@@ -128,6 +151,22 @@ OPERATIONS: tuple[Operation, ...] = (
     Operation("GET", "/queue", "queue", "The change sets that wait.", {200: QueueInfo}),
 )
 
+
+# What ``endpoints.uploads`` serves, without an event.
+UPLOAD = Operation(
+    "PUT",
+    "/leases/{id}/objects/{object}",
+    "upload",
+    "Upload an object, by a grant with this URL: where the store takes nothing from others itself. 412: it is there.",
+    {201: None, 412: Problem},
+    query=(_PATH,),
+    headers=(Parameter(GRANT_HEADER, "What the grant says.", required=True),),
+    request=bytes,
+    signed=False,
+    token=True,
+    content_type="application/octet-stream",
+    largest=LARGEST_OBJECT,
+)
 
 # What ``endpoints.events`` serves: for everybody, and no events to functions.
 _NEWS: Mapping[str, Mapping[str, Any]] = {
@@ -173,7 +212,7 @@ def document() -> dict[str, Any]:
     """The OpenAPI document."""
     _, schemas = _schemas()
     paths: dict[str, dict[str, Any]] = {}
-    for one in OPERATIONS:
+    for one in (*OPERATIONS, UPLOAD):
         paths.setdefault(BASE + one.path, {})[one.method.lower()] = _operation(one)
     answer = {"200": {"description": "OK", "content": {"application/json": {}}}}
     paths[DOCUMENT] = {"get": {"summary": "This document.", "operationId": "document", "responses": answer}}
@@ -183,13 +222,15 @@ def document() -> dict[str, Any]:
             "title": "Stratus",
             "version": __version__,
             "description": "Publishing to CernVM-FS repositories. Requests are signed with a writer's key: HTTP "
-            "message signatures (RFC 9421), tag `stratus`. Errors are problem documents (RFC 9457) with a `code`.",
+            "message signatures (RFC 9421), tag `stratus`; or they bear a token of an issuer that the repository's "
+            "owner named. Errors are problem documents (RFC 9457) with a `code`.",
         },
         "paths": {**paths, **{path: _with_parameters(path, item) for path, item in _NEWS.items()}},
         "components": {
             "schemas": schemas,
             "securitySchemes": {
-                "signature": {"type": "apiKey", "in": "header", "name": "Signature", "description": "RFC 9421"}
+                "signature": {"type": "apiKey", "in": "header", "name": "Signature", "description": "RFC 9421"},
+                "token": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             },
             "responses": {
                 "Problem": {
@@ -216,12 +257,13 @@ def _operation(one: Operation) -> dict[str, Any]:
     parameters += [
         {
             "name": parameter.name,
-            "in": "query",
+            "in": place,
             "required": parameter.required,
             "description": parameter.description,
             "schema": {"type": parameter.kind},
         }
-        for parameter in one.query
+        for place, given in (("query", one.query), ("header", one.headers))
+        for parameter in given
     ]
     if one.token:
         parameters.append(
@@ -243,10 +285,10 @@ def _operation(one: Operation) -> dict[str, Any]:
         },
     }
     if one.signed:
-        found["security"] = [{"signature": []}]
+        found["security"] = [{"signature": []}, {"token": []}]
     if one.request is bytes:
-        schema = {"type": "string", "contentMediaType": CHANGE_SET_TYPE, "maxLength": LARGEST_INLINE}
-        found["requestBody"] = {"content": {CHANGE_SET_TYPE: {"schema": schema}}}
+        schema = {"type": "string", "contentMediaType": one.content_type, "maxLength": one.largest}
+        found["requestBody"] = {"content": {one.content_type: {"schema": schema}}}
     elif one.request is not None:
         content = {"application/json": {"schema": _ref(one.request)}}
         found["requestBody"] = {"required": True, "content": content}

@@ -124,6 +124,8 @@ class Server:
     def _uvicorn(self) -> uvicorn.Server:
         import uvicorn
 
+        from stratus.endpoints.impatient import Impatient
+
         stop_behind = self._stop_behind
         _log.setLevel(logging.WARNING)
 
@@ -142,6 +144,7 @@ class Server:
         return Uvicorn(
             uvicorn.Config(
                 self._app,
+                http=Impatient,
                 lifespan="off",
                 ws="none",
                 log_config=None,

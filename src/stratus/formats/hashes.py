@@ -145,5 +145,14 @@ class ObjectId:
         text = str(self.digest)
         return f"data/{text[:2]}/{text[2:]}{self.suffix.value}"
 
+    @classmethod
+    def parse(cls, text: str) -> ObjectId:
+        """Reads what ``str()`` gives. Raises BadFormat."""
+        letter = text[-1:] if text[-1:].isupper() else ""
+        try:
+            return cls(Digest.parse(text[: len(text) - len(letter)]), Suffix(letter))
+        except ValueError:
+            raise BadFormat(f"{text!r} is not the name of an object") from None
+
     def __str__(self) -> str:
         return f"{self.digest}{self.suffix.value}"

@@ -19,11 +19,15 @@ from stratus.formats.claim import DEFAULT_TTL, LONGEST_TTL, Epoch, State
 from stratus.formats.records import Settings, new_nonce
 
 LARGEST_INLINE = 1 << 20  # bytes of a change set in the body of a request; larger ones are staged first
-STAGED = "change-set"  # the name below ``staging/<id>/`` of a change set that was put there before
+STAGED = "change-set"  # the name of a change set among uploads
+LARGEST_OBJECT = 5 << 30  # bytes: more cannot be put in one request anywhere
+MOST_GRANTS = 1000  # objects in one request for grants
 LONGEST_WAIT = 25  # seconds that one request waits for a receipt
+LONGEST_LEASE_WAIT = 86_400  # seconds that a writer can say it waits for a lease
 CHANGE_SET_TYPE = "application/vnd.stratus.change-set"
 PROBLEM_TYPE = "application/problem+json"
 TOKEN_HEADER = "Stratus-Lease"
+GRANT_HEADER = "Stratus-Grant"
 _TOKEN = re.compile(r"([a-z2-7]{20})\.([0-9a-zA-Z_-]{16,128})")
 
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -38,6 +42,8 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
         ttl: seconds.
         host, process: where the writer runs, and its mark.
         request: the same for all attempts at it; ``attempt`` grows, and later ones supersede earlier ones.
+        wait: seconds for which the writer is going to ask again, 0 at the last attempt: until then it stands in the
+            queue of those who wait, and is refused while others have done so for longer.
     """
 
     path: str | None
@@ -46,6 +52,7 @@ class LeaseRequest(msgspec.Struct, frozen=True, kw_only=True):
     process: Short = ""
     request: Short = msgspec.field(default_factory=new_nonce)
     attempt: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1
+    wait: Annotated[float, msgspec.Meta(ge=0, le=LONGEST_LEASE_WAIT)] = 0.0
 
 
 class Base(msgspec.Struct, frozen=True):
@@ -86,6 +93,44 @@ class LeaseRenewed(msgspec.Struct, frozen=True):
 
     id: str
     expires: Moment | None
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """An object that somebody wants to upload: its name, and how many bytes are stored of it.
+
+    Attributes:
+        id: the hash of the stored bytes in its text form, then the letter of the kind of object; or ``change-set``.
+    """
+
+    id: Short
+    size: Annotated[int, msgspec.Meta(ge=0)]
+
+
+class GrantsRequest(msgspec.Struct, frozen=True):
+    """Uploads that somebody asks for."""
+
+    objects: Annotated[tuple[Wanted, ...], msgspec.Meta(max_length=MOST_GRANTS)]
+
+
+class UploadGrant(msgspec.Struct, frozen=True):
+    """One upload: PUT the bytes of the object to ``url`` with these headers, until then (UTC).
+
+    Attributes:
+        url: absolute, or relative to the URL that the grants were asked for at.
+        headers: just these, beside ``Content-Length``, which is that of the object.
+    """
+
+    id: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    expires: Moment
+
+
+class Grants(msgspec.Struct, frozen=True):
+    """What is in the repository already, and a grant for each object that is not."""
+
+    present: tuple[str, ...]
+    grants: tuple[UploadGrant, ...]
 
 
 class ClaimInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -223,7 +268,19 @@ def _classes(top: type[StratusError]) -> dict[str, type[StratusError]]:
 
 
 _CLASSES = _classes(StratusError)
-Message = TypeVar("Message", LeaseRequest, LeaseGranted, LeaseRenewed, ClaimList, Queued, QueueInfo, Status, Problem)
+Message = TypeVar(
+    "Message",
+    LeaseRequest,
+    LeaseGranted,
+    LeaseRenewed,
+    GrantsRequest,
+    Grants,
+    ClaimList,
+    Queued,
+    QueueInfo,
+    Status,
+    Problem,
+)
 
 
 def pack(message: msgspec.Struct) -> bytes:

@@ -14,6 +14,7 @@ from stratus.errors import BadFormat, UsageError
 from stratus.formats import paths
 
 _PIECE = 200  # bytes between two slashes
+_ID = 20  # characters
 _LONGEST_KEY = 1024  # bytes; S3's limit, and that of its imitations
 _ROOM = 200  # bytes of a key that are not the path: store prefix, repository, kind, id
 _ODD = re.compile(rb"[^A-Za-z0-9.-]")
@@ -54,6 +55,11 @@ def split_name(name: str) -> tuple[bytes, str]:
     except UnicodeEncodeError:
         raise BadFormat(f"{name!r} is no claim's name") from None
     return paths.join(raw) if code else b"", claim
+
+
+def claim_id(key: str) -> str:
+    """The id in the key of a claim, whether it has a path or not."""
+    return _uncut(key)[-_ID:]
 
 
 def _cut(plain: str) -> str:

@@ -71,7 +71,7 @@ class Cost(msgspec.Struct, frozen=True):
     sheet: str = ""
 
 
-class Problem(msgspec.Struct, frozen=True):
+class ErrorObject(msgspec.Struct, frozen=True):
     """The error object of a rejected change set."""
 
     code: str
@@ -108,7 +108,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     gb_seconds: float = 0.0
     cost: Cost = Cost()
     warnings: tuple[str, ...] = ()
-    error: Problem | None = None
+    error: ErrorObject | None = None
 
     def pack(self) -> builtins.bytes:
         """As JSON in ASCII; bytes of paths that are no UTF-8 are lone surrogates, which only escapes can hold."""

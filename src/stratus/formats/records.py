@@ -11,11 +11,15 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from stratus.errors import BadFormat, Unsuitable
+from stratus.errors import BadFormat, Unsuitable, UsageError
+from stratus.formats.chunking import ChunkLimits
 from stratus.formats.compression import Packing
 from stratus.formats.hashes import Algorithm
 
 FORMAT = 1
+_LARGEST_CHUNK = 1 << 30  # bytes; whoever publishes holds a few of them in memory
+_LEAST_WEIGHT = 100  # rows
+_LONGEST_TTL = 30 * 86_400  # seconds; after that the whitelist has run out, too
 
 
 def new_nonce() -> str:
@@ -51,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         catalog_weight: rows from which on a catalog is cut in pieces; 0 leaves them as they are.
         auto_tag_limit: how many of those are kept, the newest.
         webhooks: URLs that are told of each revision by a signed POST.
+        audit: what is written into the audit trail: ``all`` that changes something, ``refusals`` only, or nothing.
     """
 
     nonce: str = msgspec.field(default_factory=new_nonce)
@@ -66,6 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     auto_tag_limit: int = 50
     catalog_weight: int = 50_000
     webhooks: tuple[str, ...] = ()
+    audit: Literal["all", "refusals", "off"] = "all"
 
     @property
     def algorithm(self) -> Algorithm:
@@ -74,6 +80,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def packing(self) -> Packing:
         return Packing(self.compression)
+
+    def check(self) -> None:
+        """Raises UsageError for what no repository could be published or read with."""
+        ChunkLimits(self.chunk_minimum, self.chunk_average, self.chunk_maximum)
+        if self.chunk_maximum > _LARGEST_CHUNK:
+            raise UsageError(
+                f"chunks of {self.chunk_maximum} bytes are too large",
+                hint=f"whoever publishes holds them in memory: {_LARGEST_CHUNK} bytes (1G) are the most",
+            )
+        if not 1 <= self.ttl <= _LONGEST_TTL:
+            raise UsageError(f"clients cannot go {self.ttl} s without looking", hint=f"1 to {_LONGEST_TTL} s can be")
+        if self.catalog_weight and self.catalog_weight < _LEAST_WEIGHT:
+            raise UsageError(
+                f"catalogs of {self.catalog_weight} rows are too small: readers would fetch one for every few files",
+                hint=f"give {_LEAST_WEIGHT} rows or more, or 0 to leave catalogs as they are",
+            )
+        if self.auto_tag_limit < 1:
+            raise UsageError(
+                "a tag that is made and removed at once is of no use",
+                hint="keep 1 or more, or set auto_tags to no",
+            )
 
 
 class Lock(msgspec.Struct, frozen=True, kw_only=True):

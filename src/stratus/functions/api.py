@@ -11,8 +11,10 @@ from stratus.commit import locking
 from stratus.commit.locking import SeenLock
 from stratus.commit.queue import list_queue
 from stratus.errors import BadFormat, NoSuchRepository, NotFound, StratusError, UsageError
-from stratus.formats import messages, records
+from stratus.formats import messages, path_code
+from stratus.formats.changes import new_id
 from stratus.formats.claim import Claim, Epoch
+from stratus.formats.key_record import short_id
 from stratus.formats.manifest import Manifest
 from stratus.formats.messages import (
     Base,
@@ -28,11 +30,12 @@ from stratus.formats.messages import (
     Start,
     Status,
 )
-from stratus.formats.records import Collection, Format, Settings
+from stratus.formats.records import Collection, Settings
 from stratus.formats.step import Step
 from stratus.functions.asked import caller_of, gone, id_of, layout_of, must_hold, path_of, read_claim
 from stratus.functions.contract import Context, Event, Reply
-from stratus.leases import holding
+from stratus.functions.intake import read_settings
+from stratus.leases import holding, quotas, waiting
 from stratus.leases.acquiring import Wish, acquire
 from stratus.leases.holding import Held
 from stratus.repository.collection import read_collection
@@ -40,7 +43,7 @@ from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import Blob, Store
 from stratus.stores.flows import Flow
-from stratus.trust.writer_keys import may_lease, must_be_active
+from stratus.trust.identity import Identity, may_lease, must_be_active
 
 _SECRET_BYTES = 24
 
@@ -56,7 +59,7 @@ def acquire_lease(event: Event, context: Context) -> Reply:
         raise UsageError(error.message, hint="the API's document says what a lease request is") from error
     path = path_of(asked.path)
     store = context.stores(layout.fqrn)
-    may_lease(caller.record, path, store.now())
+    may_lease(caller.identity, path, store.now())
     secret = secrets.token_urlsafe(_SECRET_BYTES)
     wish = Wish(
         path,
@@ -64,23 +67,44 @@ def acquire_lease(event: Event, context: Context) -> Reply:
         asked.host or caller.host,
         secret,
         asked.ttl,
-        f"{caller.record.id} {asked.request}",
+        f"{caller.identity.id} {asked.request}",
         asked.process,
     )
-    granted = flows.run(_acquire(layout, wish, asked, context), store)
+    granted = flows.run(_in_turn(layout, wish, asked, context, caller.identity), store)
     return Reply(201, messages.pack(granted))
 
 
-def _acquire(layout: Layout, wish: Wish, asked: LeaseRequest, context: Context) -> Flow[LeaseGranted]:
+def _in_turn(layout: Layout, wish: Wish, asked: LeaseRequest, context: Context, who: Identity) -> Flow[LeaseGranted]:
+    """As ``_acquire``; if the writer waits, behind those who have done so for longer."""
+    attempt = _acquire(layout, wish, asked, context, who)
+    if wish.path is None or (asked.attempt == 1 and not asked.wait):
+        return (yield from attempt)
+    waiter = short_id(wish.request.encode("utf-8", "backslashreplace"))
+    place = yield from waiting.find_place(layout, wish.path, waiter)
+    return (yield from waiting.in_turn(place, attempt, last=not asked.wait))
+
+
+def _acquire(layout: Layout, wish: Wish, asked: LeaseRequest, context: Context, who: Identity) -> Flow[LeaseGranted]:
     settings, collection = yield from flows.both(_settings(layout), read_collection(layout))
     begun = yield from flows.now()
     gc = Epoch.of(collection)
-    held = yield from acquire(layout, wish, gc, asked.attempt, is_gone=context.is_gone)
+    lease = new_id()
+    key = layout.pathless(lease) if wish.path is None else layout.lease(path_code.claim_name(wish.path, lease))
     try:
+        held, fits = yield from flows.both(
+            acquire(layout, wish, gc, asked.attempt, lease, context.is_gone),
+            quotas.enter(layout, who.id, lease, key, who.quota.leases),
+        )
+    except StratusError:
+        yield from quotas.leave(layout, who.id, lease)
+        raise
+    try:
+        if not fits:
+            raise quotas.too_many(who.quota.leases)
         # Read once the lease is won: nobody changes the path from now on.
         base = yield from _base(layout)
     except StratusError:
-        yield from holding.release(layout, held)
+        yield from flows.both(holding.release(layout, held), quotas.leave(layout, who.id, lease))
         raise
     return LeaseGranted(
         id=held.claim.id,
@@ -98,23 +122,16 @@ def _acquire(layout: Layout, wish: Wish, asked: LeaseRequest, context: Context) 
 
 def _settings(layout: Layout) -> Flow[Settings]:
     """As writers may know them."""
-    form, settings = yield from flows.both(flows.find(layout.format), flows.find(layout.settings))
-    if form is None or settings is None:
-        raise _no_repository(layout)
-    records.parse(form.data, Format).check()
-    return msgspec.structs.replace(records.parse(settings.data, Settings), webhooks=())  # their URLs are often secrets
+    settings, _ = yield from read_settings(layout)
+    return msgspec.structs.replace(settings, webhooks=())  # their URLs are often secrets
 
 
 def _base(layout: Layout) -> Flow[Manifest]:
     """The newest manifest; those who go by it verify it themselves."""
     blob = yield from flows.find(layout.manifest)
     if blob is None:
-        raise _no_repository(layout)
+        raise NoSuchRepository(f"there is no repository {layout.fqrn} here", hint="check the name and the URL")
     return Manifest.parse(blob.data)
-
-
-def _no_repository(layout: Layout) -> NoSuchRepository:
-    return NoSuchRepository(f"there is no repository {layout.fqrn} here", hint="check the name and the URL")
 
 
 def renew_lease(event: Event, context: Context) -> Reply:
@@ -140,7 +157,8 @@ def release_lease(event: Event, context: Context) -> Reply:
     if held is not None:
         must_hold(event, held.claim)
         if held.claim.state == "open":
-            flows.run(holding.release(layout, held), store)
+            ended = quotas.leave(layout, quotas.holder_of(held.claim), held.claim.id)
+            flows.run(flows.both(holding.release(layout, held), ended), store)
     return Reply(204)
 
 
@@ -149,7 +167,7 @@ def _own_lease(event: Event, layout: Layout, store: Store) -> Held:
     if held is None:
         raise gone(event)
     must_hold(event, held.claim)
-    may_lease(caller_of(event).record, path_of(held.claim.path), store.now())
+    may_lease(caller_of(event).identity, path_of(held.claim.path), store.now())
     return held
 
 
@@ -157,11 +175,12 @@ def break_lease(event: Event, context: Context) -> Reply:
     """``lease.break``: ends somebody's lease, by whoever may lease the path. Raises Busy, LeaseLost, NotPermitted."""
     layout, caller = layout_of(event), caller_of(event)
     store = context.stores(layout.fqrn)
-    may_lease(caller.record, path_of(event.parameters.get("path")), store.now())
+    may_lease(caller.identity, path_of(event.parameters.get("path")), store.now())
     held = flows.run(read_claim(event, layout), store)
     if held is None or held.claim.state == "dead":
         raise gone(event)
     flows.run(holding.break_(layout, held), store)
+    flows.run(quotas.leave(layout, quotas.holder_of(held.claim), held.claim.id), store)
     context.log.warning("%s: %s broke the lease %s of %s", layout.fqrn, caller.writer, held.claim.id, held.claim.writer)
     return Reply(204)
 
@@ -284,5 +303,5 @@ def _readable(event: Event, context: Context) -> Store:
     """The store, if the caller may read what only writers may. Raises NotPermitted."""
     caller = caller_of(event)
     store = context.stores(layout_of(event).fqrn)
-    must_be_active(caller.record, store.now())
+    must_be_active(caller.identity, store.now())
     return store

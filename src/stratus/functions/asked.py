@@ -60,13 +60,23 @@ def claim_key(event: Event, layout: Layout) -> str:
 
 def must_hold(event: Event, claim: Claim) -> None:
     """Raises NotPermitted unless the caller is who acquired the lease, and has its token."""
+    must_prove(event, claim)
+    if caller_of(event).writer != claim.writer:
+        raise _not_theirs()
+
+
+def must_prove(event: Event, claim: Claim) -> None:
+    """Raises NotPermitted without the token of the lease."""
     try:
         lease, secret = messages.split_token(event.parameters.get("lease", ""))
     except BadFormat as error:
         raise NotPermitted(error.message, hint=error.hint) from error
-    proven = hmac.compare_digest(hash_secret(secret), claim.secret) and lease == claim.id
-    if not proven or caller_of(event).writer != claim.writer:
-        raise NotPermitted("the lease is somebody else's", hint="send the token that came with the lease")
+    if not hmac.compare_digest(hash_secret(secret), claim.secret) or lease != claim.id:
+        raise _not_theirs()
+
+
+def _not_theirs() -> NotPermitted:
+    return NotPermitted("the lease is somebody else's", hint="send the token that came with the lease")
 
 
 def gone(event: Event) -> LeaseLost:

@@ -6,28 +6,24 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from logging import Logger
-from typing import Protocol
 
 from stratus.costs.meter import Meter
-from stratus.formats.key_record import KeyRecord
 from stratus.repository.recent import Recent
 from stratus.stores.contract import Store
-from stratus.trust.keys import RepositoryKeys
+from stratus.trust.identity import Identity
+from stratus.trust.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the key that signed the request, as it was read from the store. Endpoints authenticate.
+    """Who asks, as it was proven a moment ago: endpoints authenticate. ``host`` is from where, for people."""
 
-    ``host`` is from where, for people.
-    """
-
-    record: KeyRecord
+    identity: Identity
     host: str = ""
 
     @property
     def writer(self) -> str:
-        return self.record.writer
+        return self.identity.writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +63,6 @@ class Reply:
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     follow_ups: tuple[Event, ...] = ()
-
-
-class Secrets(Protocol):
-    """Where secrets come from; never from the store."""
-
-    def repository_keys(self, fqrn: str) -> RepositoryKeys:
-        """Raises NotPermitted or UsageError if there are none."""
 
 
 @dataclass(frozen=True, slots=True)

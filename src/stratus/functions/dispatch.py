@@ -15,6 +15,7 @@ from stratus.errors import (
     NoSuchRepository,
     NotFound,
     NotPermitted,
+    QuotaExceeded,
     Rejected,
     StoreError,
     StratusError,
@@ -26,6 +27,7 @@ from stratus.formats.messages import PROBLEM_TYPE, Problem
 from stratus.functions import api
 from stratus.functions.commit import commit_queue
 from stratus.functions.contract import Context, Event, Handler, Reply
+from stratus.functions.grants import grant_uploads
 from stratus.functions.notify import notify
 from stratus.functions.submission import submit_change_set
 from stratus.functions.tend import tend
@@ -37,6 +39,7 @@ HANDLERS: Mapping[str, Handler] = MappingProxyType(
         "lease.release": api.release_lease,
         "lease.break": api.break_lease,
         "lease.list": api.list_leases,
+        "lease.grants": grant_uploads,
         "submit": submit_change_set,
         "receipt": api.find_receipt,
         "queue": api.show_queue,
@@ -52,6 +55,7 @@ _STATUS: tuple[tuple[type[StratusError], int], ...] = (  # the first that fits
     (UsageError, 400),
     (Busy, 409),
     (LeaseLost, 410),
+    (QuotaExceeded, 429),
     (NotPermitted, 403),
     (BadSignature, 401),
     (Rejected, 422),
@@ -91,6 +95,8 @@ def _retry_after(error: StratusError) -> int | None:
     if isinstance(error, LeaseHeld) and error.expires is not None:
         left = (error.expires - datetime.now(UTC)).total_seconds()
         return max(min(int(left) + 1, _LONGEST_RETRY), 1)
+    if isinstance(error, QuotaExceeded):
+        return error.retry_after
     if isinstance(error, LeaseHeld | StoreError) and not isinstance(error, NotFound):
         return _RETRY_STORE
     return _RETRY_BUSY if isinstance(error, Busy) else None

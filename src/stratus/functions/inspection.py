@@ -1,11 +1,15 @@
 """Looking at a change set before it is sealed, since the commit trusts it: where its records are, what they name, and
 that every object is there and is what its name says.
 
+Where objects were staged they are brought to their places first. What comes to them is only what names say, unless
+writers have credentials for the store: so there it is enough that an object is there, else it is read.
+
 All of it can be done piece by piece: what has been looked at is a ``Progress``, small enough to be kept.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
@@ -22,11 +26,15 @@ from stratus.formats.compression import Compression
 from stratus.formats.hashes import ObjectId, Suffix
 from stratus.formats.key_record import is_path
 from stratus.formats.manifest import Manifest
+from stratus.functions.intake import Intake
+from stratus.functions.promotion import promote
 from stratus.repository.layout import Layout
 from stratus.repository.objects import Objects, verified
 from stratus.repository.recent import Recent
 from stratus.stores.contract import Store
 from stratus.stores.parallel import WORKERS, each
+from stratus.upkeep.check_catalog import check_catalog
+from stratus.upkeep.check_problems import Problem
 from stratus.writers.known import KnownObjects
 
 _PIECE = 4 << 20  # bytes that are read of an object at a time
@@ -39,11 +47,14 @@ class Progress(msgspec.Struct):
     """How far an inspection has come.
 
     Attributes:
+        promoted: how many staged objects were brought to their places, ``promoted_all`` once those were all.
         attached: how many of the catalogs, in the order of the records, were looked at.
         upto: the name of the last object that was, in the order of names; "" before the first.
         done: all of it.
     """
 
+    promoted: int = 0
+    promoted_all: bool = False
     attached: int = 0
     upto: str = ""
     done: bool = False
@@ -126,6 +137,7 @@ def inspect(
     layout: Layout,
     base: Manifest,
     recent: Recent,
+    intake: Intake,
     progress: Progress,
     largest: int,
     enough: Callable[[], bool],
@@ -137,9 +149,15 @@ def inspect(
     """
     attaches, touched = _touched(change_set.changes)
     listed = frozenset(change_set.objects)
+    progress = msgspec.structs.replace(progress)
+    if intake is Intake.STAGED and not progress.promoted_all:
+        moved, progress.promoted_all = promote(change_set.id, listed, store, layout, largest, enough)
+        progress.promoted += moved
+        if not progress.promoted_all:
+            return progress
     for attach in attaches[progress.attached :]:
         _look_inside(attach, store, layout, listed, largest)
-        progress = Progress(progress.attached + 1, progress.upto)
+        progress.attached += 1
         if enough():
             return progress
     reader = Objects(store, layout, recent)
@@ -152,12 +170,13 @@ def inspect(
         count = _FEW
         while some := list(islice(waiting, count)):
             begun = time.monotonic()
-            _verify(some, store, layout)
+            _verify(some, store, layout, intake)
             count = max(count // 2, _FEW) if time.monotonic() - begun > _SECONDS else min(count * 2, _MANY)
-            progress = Progress(progress.attached, str(some[-1]))
+            progress.upto = str(some[-1])
             if enough():
                 return progress
-        return Progress(progress.attached, progress.upto, done=True)
+        progress.done = True
+        return progress
     finally:
         tree.close()
 
@@ -186,12 +205,13 @@ def _look_inside(attach: Attach, store: Store, layout: Layout, listed: frozenset
         if not 0 < nested.size <= largest:
             raise Rejected(
                 f"the catalog of {paths.display(nested.path)} has {nested.size} bytes, {largest} can be looked at",
-                reason="bad_catalog",
+                reason="bad_attach",
                 hint="publish it in smaller catalogs, or give the function more memory",
                 path=nested.path,
             )
         stored = verified(object_id, store.get(layout.object(object_id)).data)
         data = Compression.ZLIB.unpack(stored, nested.size)
+        _check(data, nested.path)
         with Catalog.parse(data) as catalog:
             for one in catalog.objects():
                 if one not in listed:
@@ -208,16 +228,33 @@ def _look_inside(attach: Attach, store: Store, layout: Layout, listed: frozenset
             path=attach.entry.path,
         ) from error
     except BadFormat as error:
-        raise Rejected(error.message, reason="bad_catalog", hint="build it again", path=attach.entry.path) from error
+        raise Rejected(error.message, reason="bad_attach", hint="build it again", path=attach.entry.path) from error
 
 
-def _verify(some: Iterable[ObjectId], store: Store, layout: Layout) -> None:
-    """Reads these objects. Raises Rejected unless all are there, with the bytes that their names say."""
+def _check(data: bytes, path: bytes) -> None:
+    """Raises Rejected for what the check of a repository would find in a catalog by itself."""
+    with contextlib.closing(check_catalog(data, path)) as found:
+        for problem in found:
+            if isinstance(problem, Problem):
+                raise Rejected(
+                    f"a catalog that is attached is faulty: {problem.message}",
+                    reason="bad_attach",
+                    hint="build it again; attached to a repository of one's own, `stratus check` names all faults",
+                    path=problem.path,
+                )
+
+
+def _verify(some: Iterable[ObjectId], store: Store, layout: Layout, intake: Intake) -> None:
+    """Raises Rejected unless all these objects are there, with the bytes that their names say."""
 
     def look(one: ObjectId) -> tuple[ObjectId, str]:
         return one, _trouble(one, store, layout)
 
-    troubles = {one: trouble for one, trouble in each(look, some, WORKERS) if trouble}
+    if intake is Intake.THROUGH:
+        troubles = {one: trouble for one, trouble in each(look, some, WORKERS) if trouble}
+    else:
+        keys = {layout.object(one): one for one in some}
+        troubles = {keys[key]: "objects_missing" for key in store.missing(keys)}
     for reason, what in (("objects_damaged", "are not what their names say"), ("objects_missing", "are not there")):
         found = sorted(str(one) for one, trouble in troubles.items() if trouble == reason)
         if found:

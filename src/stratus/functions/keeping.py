@@ -16,13 +16,12 @@ from stratus.stores.contract import Stat
 from stratus.stores.flows import Flow
 
 KEPT = timedelta(days=30)  # longer than anybody tries to submit the same again
-_STAGED = timedelta(days=1)
 _AT_ONCE = 2_000  # receipts that are recorded in one invocation
 _SLACK = timedelta(days=2)  # between the day of a receipt and that of its object
 
 
 def archive(layout: Layout, context: Context, now: datetime) -> Flow[tuple[dict[str, int], bool]]:
-    """Records receipts that are not in the ledger; deletes what is older than ``KEPT``, and staged bodies.
+    """Records receipts that are not in the ledger; deletes what is older than ``KEPT``.
 
     Gives what was done, and whether there are more receipts to be recorded than fit into one invocation.
 
@@ -39,9 +38,7 @@ def archive(layout: Layout, context: Context, now: datetime) -> Flow[tuple[dict[
     fresh = yield from ledger.unrecorded(layout, known | later)
     yield from ledger.record(layout, fresh)
     known |= {entry.id for entry in fresh}
-    changes, staged = yield from flows.both(
-        flows.list_keys(layout.change_set("")), flows.list_keys(f"{layout.private}staging/")
-    )
+    changes = yield from flows.list_keys(layout.change_set(""))
     bodies = {stat.key.removeprefix(layout.change_set("")): stat for stat in changes}
     old_receipts = {name for name, stat in receipts.items() if name in known and _is_older(stat, now, KEPT)}
     old_bodies = {name for name, stat in bodies.items() if _is_older(stat, now, KEPT)}
@@ -50,15 +47,13 @@ def archive(layout: Layout, context: Context, now: datetime) -> Flow[tuple[dict[
         old_receipts -= needed
         # Without a receipt a body is left over from a submission that was given up, or its receipt went before it.
         old_bodies = {name for name in old_bodies - needed if name not in receipts or name in old_receipts}
-    leftovers = [stat.key for stat in staged if _is_older(stat, now, _STAGED)]
     # Bodies first: a body without a receipt goes next time, too.
-    yield from _delete([*map(layout.change_set, sorted(old_bodies)), *leftovers])
+    yield from _delete(list(map(layout.change_set, sorted(old_bodies))))
     yield from _delete(list(map(layout.receipt, sorted(old_receipts))))
     done = {
         "receipts recorded": len(fresh),
         "receipts deleted": len(old_receipts),
         "change sets deleted": len(old_bodies),
-        "staged bodies deleted": len(leftovers),
     }
     return done, bool(later)
 

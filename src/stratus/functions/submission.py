@@ -6,6 +6,7 @@ change set is stored, how far it has come is in ``steps/submit/<id>``, and the w
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -24,16 +25,17 @@ from stratus.formats.step import Step
 from stratus.functions.api import commit_event
 from stratus.functions.asked import caller_of, gone, id_of, layout_of, must_hold, path_of, read_claim
 from stratus.functions.contract import Context, Event, Reply
+from stratus.functions.grants import OF_MEMORY
 from stratus.functions.inspection import Progress, check_header, check_records, inspect
+from stratus.functions.intake import Intake, read_settings
 from stratus.leases.holding import Held, key_of
 from stratus.repository.collection import condemned_since, read_collection
 from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import ABSENT, Blob, Store
 from stratus.stores.flows import Flow
-from stratus.trust.writer_keys import may_lease
+from stratus.trust.identity import may_lease
 
-_OF_MEMORY = 8  # part of the memory that a change set, or one catalog, may take
 _MARGIN = 0.25  # part of the time that is left to storing and sealing
 _DUE = timedelta(seconds=90)  # after which somebody else goes on
 _MOST_ATTEMPTS = 5  # in a row without getting anywhere
@@ -61,9 +63,11 @@ class _Work:
     held: Held
     file: bytes
     change_set: ChangeSet
+    intake: Intake
     progress: Progress
     attempt: int = 1
     stored: bool = False  # there is a step of it
+    staged: bool = False  # the file came by a grant
 
 
 # -- from a writer ---------------------------------------------------------------------------------------------------
@@ -72,23 +76,25 @@ class _Work:
 def _begin(event: Event, context: Context) -> Reply:
     layout, caller = layout_of(event), caller_of(event)
     store = context.stores(layout.fqrn)
-    held, blob = flows.run(flows.both(read_claim(event, layout), flows.find(_step_key(layout, id_of(event)))), store)
+    begun = flows.both(read_claim(event, layout), flows.find(_step_key(layout, id_of(event))))
+    (held, blob), (_, intake) = flows.run(flows.both(begun, read_settings(layout)), store)
     if held is None:
         return _over(event, layout, store)
     claim = held.claim
     must_hold(event, claim)
-    may_lease(caller.record, path_of(claim.path), store.now())
-    file = _file(event, layout, store, context.memory // _OF_MEMORY)
+    may_lease(caller.identity, path_of(claim.path), store.now())
+    file = _file(event, layout, store, context.memory // OF_MEMORY)
     if claim.state == "dead":
         raise gone(event)
-    if claim.state == "sealed":
-        return _seal(_Work(layout, store, held, file, _parse(file), Progress(), stored=blob is not None), context)
     change_set = _parse(file)
+    staged = "staged" in event.parameters
+    work = _Work(layout, store, held, file, change_set, intake, _begun(blob, file), 1, blob is not None, staged)
+    if claim.state == "sealed":
+        return _seal(work, context)
     check_header(change_set, claim=claim.id, repository=layout.fqrn, path=path_of(claim.path), writer=caller.writer)
     _check_base(event, change_set)
     check_records(change_set, path_of(claim.path))
-    progress = _begun(blob, file)
-    return _look(_Work(layout, store, held, file, change_set, progress, stored=blob is not None), context)
+    return _look(work, context)
 
 
 def _file(event: Event, layout: Layout, store: Store, largest: int) -> bytes:
@@ -101,16 +107,20 @@ def _file(event: Event, layout: Layout, store: Store, largest: int) -> bytes:
                 hint="stage it first",
             )
         return event.body
-    key = layout.staged(id_of(event), STAGED)
-    try:
-        file = store.get(key, (0, largest + 1)).data
-    except NotFound as error:
-        raise UsageError("the change set was not staged", hint=f"put it to {key} first") from error
+    file = _staged(layout, id_of(event), store, largest)
     if len(file) > largest:
         raise UsageError(f"the change set has more than {largest} bytes", hint="publish in smaller pieces")
     if change_file.digest(file) != digest:
         raise UsageError("another change set was staged than the one that is submitted", hint="stage it again")
     return file
+
+
+def _staged(layout: Layout, change_set: str, store: Store, largest: int) -> bytes:
+    """From where it was put by a grant; once it was submitted, from where that has put it."""
+    for key in (layout.staged(change_set, STAGED), layout.change_set(change_set)):
+        with contextlib.suppress(NotFound):
+            return store.get(key, (0, largest + 1)).data
+    raise UsageError("the change set was not staged", hint=f"ask for a grant of `{STAGED}`, and put it there first")
 
 
 def _parse(file: bytes) -> ChangeSet:
@@ -156,12 +166,14 @@ def _go_on(event: Event, context: Context) -> Reply:
     step = None if blob is None else Step.parse(blob.data)
     if step is None or step.due is None:
         return Reply(204)
-    claim, file, receipt = flows.run(_kept(layout, change_set, step), store)
+    (claim, file, receipt), (_, intake) = flows.run(
+        flows.both(_kept(layout, change_set, step), read_settings(layout)), store
+    )
     if receipt is not None:
         store.delete([key])
         return Reply(204)
     try:
-        return _look(_resumed(layout, store, step, claim, file), context)
+        return _look(_resumed(layout, store, step, claim, file, intake), context)
     except (Rejected, LeaseLost) as error:
         status = 422 if isinstance(error, Rejected) else 410
         refused = messages.pack(Problem.of(error, status)).decode()
@@ -176,14 +188,14 @@ def _kept(layout: Layout, change_set: str, step: Step) -> Flow[tuple[Blob | None
     return claim, file, None if claim is not None else (yield from find_receipt(layout, change_set))
 
 
-def _resumed(layout: Layout, store: Store, step: Step, claim: Blob | None, file: Blob | None) -> _Work:
+def _resumed(layout: Layout, store: Store, step: Step, claim: Blob | None, file: Blob | None, intake: Intake) -> _Work:
     if claim is None:
         raise LeaseLost("the lease is gone", hint="acquire a new lease and publish again")
     if file is None or change_file.digest(file.data) != step.body["digest"]:
         raise Rejected("another change set was stored under this lease", reason="other_change_set", hint=_NEW_LEASE)
     held = Held(Claim.parse(claim.data), claim.version)
     progress = msgspec.convert(step.body["progress"], Progress)
-    return _Work(layout, store, held, file.data, _parse(file.data), progress, step.attempt, stored=True)
+    return _Work(layout, store, held, file.data, _parse(file.data), intake, progress, step.attempt, stored=True)
 
 
 # -- looking and sealing ---------------------------------------------------------------------------------------------
@@ -203,8 +215,9 @@ def _look(work: _Work, context: Context) -> Reply:
         layout,
         Manifest.parse(manifest.data),
         context.recent(layout.fqrn),
+        work.intake,
         work.progress,
-        context.memory // _OF_MEMORY,
+        context.memory // OF_MEMORY,
         lambda: context.seconds_left < enough,
     )
     if progress.done:
@@ -217,6 +230,7 @@ def _look(work: _Work, context: Context) -> Reply:
             hint="publish in smaller pieces, or in smaller catalogs",
         )
     flows.run(_keep(work, progress, attempt), store)
+    _tidy(work)
     event = Event("submit", work.held.claim.id, layout.fqrn, {"id": work.held.claim.id}, attempt=attempt)
     reply = messages.pack(Queued(work.held.claim.id, "checking"))
     return Reply(202, reply, (("Retry-After", "2"),), (event,))
@@ -234,6 +248,12 @@ def _keep(work: _Work, progress: Progress, attempt: int) -> Flow[None]:
     }
     step = Step(kind="submit", id=claim.id, due=now + _DUE, attempt=attempt, body=body)
     yield from flows.put(_step_key(work.layout, claim.id), step.pack())
+
+
+def _tidy(work: _Work) -> None:
+    """The file is where it belongs."""
+    if work.staged:
+        work.store.delete([work.layout.staged(work.held.claim.id, STAGED)])
 
 
 def _store_file(work: _Work) -> Flow[None]:
@@ -269,6 +289,7 @@ def _none_condemned(work: _Work) -> Flow[None]:
 def _seal(work: _Work, context: Context) -> Reply:
     layout, store, claim = work.layout, work.store, work.held.claim
     submitted = flows.run(submit(layout, work.held, work.file, work.change_set.base, claim.gc), store)
+    _tidy(work)
     if work.stored:
         store.delete([_step_key(layout, claim.id)])
     if isinstance(submitted, Receipt):

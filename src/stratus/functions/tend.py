@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from stratus.commit import locking
 from stratus.commit.queue import list_queue
 from stratus.errors import Changed, StratusError
+from stratus.formats import path_code
 from stratus.formats.claim import Claim
 from stratus.formats.step import Step
 from stratus.functions.api import commit_event
@@ -21,16 +22,17 @@ from stratus.functions.asked import layout_of
 from stratus.functions.contract import Context, Event, Reply
 from stratus.functions.keeping import archive
 from stratus.functions.resigning import renew_whitelist, sign_right_reflog
+from stratus.leases import quotas
 from stratus.leases.holding import Held, end, is_expired
 from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import Stat, Store
 from stratus.stores.flows import Flow
+from stratus.trust.request_signatures import REMEMBERED
 
 _LATEST_REQUEST = timedelta(seconds=1000)  # a signed request may land so late
 _SLACK = timedelta(seconds=60)
 _WAIT_LIFE = timedelta(seconds=90)
-_STAGED_LIFE = timedelta(days=1)
 _STEP_LIFE = timedelta(days=1)  # of a step that has ended: as long as somebody may ask what became of it
 _ARCHIVE_EVERY = timedelta(hours=1)
 _LEAST_TIME = 3.0  # seconds that a task is worth beginning with
@@ -115,9 +117,30 @@ def _waits(tending: _Tending) -> Flow[None]:
 
 
 def _staged(tending: _Tending) -> Flow[None]:
-    """Bodies that nobody submitted."""
-    stats = yield from flows.list_keys(f"{tending.layout.private}staging/")
-    yield from _delete(tending, "staged bodies deleted", _older(stats, (yield from flows.now()), _STAGED_LIFE))
+    """Uploads of leases that are over, once no grant lets more come."""
+    prefix = f"{tending.layout.private}staging/"
+    stats = yield from flows.list_keys(prefix)
+    if not stats:
+        return
+    leases = yield from _leases(tending.layout)
+    left = [stat for stat in stats if stat.key.removeprefix(prefix).partition("/")[0] not in leases]
+    over = _older(left, (yield from flows.now()), _LATEST_REQUEST + _SLACK)
+    yield from _delete(tending, "staged bodies deleted", over)
+
+
+def _quotas(tending: _Tending) -> Flow[None]:
+    """What does not count for anybody's quota any more."""
+    markers = yield from quotas.list_markers(tending.layout)
+    if not markers:
+        return
+    leases, now = yield from flows.both(_leases(tending.layout), flows.now())
+    yield from _delete(tending, "markers of quotas deleted", quotas.stale(tending.layout, markers, leases, now))
+
+
+def _leases(layout: Layout) -> Flow[set[str]]:
+    """The ids of all leases whose claims are there."""
+    leases, pathless = yield from flows.both(flows.list_keys(layout.lease("")), flows.list_keys(layout.pathless("")))
+    return {path_code.claim_id(stat.key) for stat in [*leases, *pathless]}
 
 
 # -- steps and the archive -------------------------------------------------------------------------------------------
@@ -143,7 +166,7 @@ def _steps(tending: _Tending) -> Flow[None]:
 
 
 def _archive(tending: _Tending) -> Flow[None]:
-    """Receipts go into the ledger, and old ones away, now and then: there may be many."""
+    """Receipts go into the ledger, old ones and marks of requests away, now and then: there may be many."""
     key = tending.layout.step("tend", "archive")
     now, blob = yield from flows.both(flows.now(), flows.find(key))
     due = None if blob is None else Step.parse(blob.data).due
@@ -152,6 +175,8 @@ def _archive(tending: _Tending) -> Flow[None]:
     done, more = yield from archive(tending.layout, tending.context, now)
     for what, number in done.items():
         tending.count(what, number)
+    seen = yield from flows.list_keys(tending.layout.seen())
+    yield from _delete(tending, "marks of requests deleted", _older(seen, now, REMEMBERED))
     step = Step(kind="tend", id="archive", due=now if more else now + _ARCHIVE_EVERY)
     yield from flows.put(key, step.pack())
 
@@ -178,6 +203,7 @@ _TASKS: Mapping[str, Callable[[_Tending], Flow[None]]] = {
     "reflog": _reflog,
     "waits": _waits,
     "staged": _staged,
+    "quotas": _quotas,
     "archive": _archive,
 }
 

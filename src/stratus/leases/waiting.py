@@ -1,16 +1,19 @@
 """Waiting for a lease: attempts until one succeeds, behind those who have waited for longer.
 
 Who waits says so in the store, and says it again from time to time; the note only makes waiting fair, no safety rests
-on it. It goes stale when it is not rewritten.
+on it. It goes stale when it is not rewritten. Nothing else is kept between two attempts, so each may be made by whoever
+is asked for it: the note is found again by a name that is the waiter's alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 from stratus.errors import LeaseHeld, StoreError, StratusError
 from stratus.formats import path_code, paths
@@ -22,6 +25,8 @@ from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import Stat
 from stratus.stores.flows import Flow
+
+T = TypeVar("T")
 
 STALE = timedelta(seconds=90)
 _REWRITTEN = timedelta(seconds=30)
@@ -37,66 +42,89 @@ def acquire_waiting(
     path = wish.path
     if path is None or wait <= 0:
         return (yield from acquire(layout, wish, gc, is_gone=is_gone))
-    begun = yield from flows.now()
-    note = _Note(layout.waiting(path_code.claim_name(path, f"{begun:%Y%m%d%H%M%S}-{new_id()}")))
+    waiter = new_id()
+    until = (yield from flows.now()) + timedelta(seconds=wait)
+    for attempt in itertools.count(1):
+        place = yield from find_place(layout, path, waiter)
+        last = place.now >= until
+        try:
+            return (yield from in_turn(place, acquire(layout, wish, gc, attempt, is_gone=is_gone), last))
+        except LeaseHeld:
+            if last:
+                raise
+        pause = min(_PAUSE, max((until - place.now).total_seconds(), _SHORTEST_PAUSE))
+        yield from flows.sleep(pause * random.uniform(0.5, 1.0))
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where somebody is among those who wait for paths that overlap.
+
+    Attributes:
+        ahead: how many have waited for longer.
+        now: when this was so, by the store's clock.
+        note: the key of what says that one waits, and when it was ``written``, if it was.
+    """
+
+    path: bytes
+    ahead: int
+    now: datetime
+    note: str
+    written: datetime | None = None
+
+
+def find_place(layout: Layout, path: bytes, waiter: str) -> Flow[Place]:
+    """The place of earlier attempts of the ``waiter``, a name of letters and digits; else the last one."""
+    now = yield from flows.now()
+    prefixes = [path_code.at_and_below(path), *map(path_code.exactly, paths.ancestors(path))]
+    listed = yield from flows.together([flows.list_keys(layout.waiting(prefix)) for prefix in prefixes])
+    notes = [stat for stats in listed for stat in stats]
+    own = next((stat for stat in notes if _since(stat.key).endswith(f"-{waiter}")), None)
+    new = layout.waiting(path_code.claim_name(path, f"{now:%Y%m%d%H%M%S}-{waiter}"))
+    key = new if own is None else own.key
+    ahead = sum(1 for stat in notes if _since(stat.key) < _since(key) and _is_fresh(stat, now))
+    return Place(path, ahead, now, key, None if own is None else own.modified)
+
+
+def in_turn(place: Place, attempt: Flow[T], last: bool) -> Flow[T]:
+    """One attempt at a lease, if nobody has waited for longer or there is no further one. Raises LeaseHeld."""
     # Not by finally: a flow that is closed makes no more requests.
     try:
-        held = yield from _attempts(layout, path, wish, gc, begun + timedelta(seconds=wait), is_gone, note)
-    except StratusError:
-        yield from note.forget()
+        if place.ahead and not last:
+            raise _before(place)
+        held = yield from attempt
+    except LeaseHeld:
+        yield from (_forget(place) if last else _keep(place))
         raise
-    yield from note.forget()
+    except StratusError:
+        yield from _forget(place)
+        raise
+    yield from _forget(place)
     return held
 
 
-def _attempts(
-    layout: Layout,
-    path: bytes,
-    wish: Wish,
-    gc: Epoch,
-    until: datetime,
-    is_gone: Callable[[str], bool],
-    note: _Note,
-) -> Flow[Held]:
-    attempt = 0
-    while True:
-        now = yield from flows.now()
-        ahead = yield from _ahead(layout, path, note.key, now)
-        if not ahead or now >= until:
-            attempt += 1
-            try:
-                return (yield from acquire(layout, wish, gc, attempt, is_gone=is_gone))
-            except LeaseHeld:
-                if now >= until:
-                    raise
-        yield from note.keep(now)
-        pause = min(_PAUSE, max((until - now).total_seconds(), _SHORTEST_PAUSE))
-        yield from flows.sleep(pause * random.uniform(0.5, 1.0))
+def _before(place: Place) -> LeaseHeld:
+    others = "somebody waits" if place.ahead == 1 else f"{place.ahead} others wait"
+    return LeaseHeld(
+        f"{others} for {paths.display(place.path)}, or for a path that overlaps, and came before",
+        holder="",
+        host="",
+        expires=None,
+        hint="wait for longer, or lease a path that does not overlap",
+    )
 
 
-@dataclass(slots=True)
-class _Note:
-    """What says that somebody waits; ``written`` when it did so last. One that is not forgotten goes stale."""
-
-    key: str
-    written: datetime | None = None
-
-    def keep(self, now: datetime) -> Flow[None]:
-        if self.written is None or now - self.written > _REWRITTEN:
-            yield from flows.put(self.key, _NOTE)
-            self.written = now
-
-    def forget(self) -> Flow[None]:
-        if self.written is not None:
-            with contextlib.suppress(StoreError):
-                yield from flows.delete([self.key])
+def _keep(place: Place) -> Flow[None]:
+    if place.written is None or place.now - place.written > _REWRITTEN:
+        yield from flows.put(place.note, _NOTE)
 
 
-def _ahead(layout: Layout, path: bytes, own: str, now: datetime) -> Flow[int]:
-    """How many wait for paths that overlap, and have done so for longer."""
-    prefixes = [path_code.at_and_below(path), *map(path_code.exactly, paths.ancestors(path))]
-    listed = yield from flows.together([flows.list_keys(layout.waiting(prefix)) for prefix in prefixes])
-    return sum(1 for stats in listed for stat in stats if _since(stat.key) < _since(own) and _is_fresh(stat, now))
+def _forget(place: Place) -> Flow[None]:
+    """A note that stays goes stale."""
+    if place.written is not None:
+        with contextlib.suppress(StoreError):
+            yield from flows.delete([place.note])
 
 
 def _since(key: str) -> str:

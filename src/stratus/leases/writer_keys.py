@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from stratus.errors import BadName, Changed, Exists, NoSuchRepository, Unknown, UsageError
 from stratus.formats import records
-from stratus.formats.key_record import KeyRecord, is_key_id
+from stratus.formats.key_record import KeyRecord, Quota, is_key_id
 from stratus.formats.records import Format
 from stratus.repository.layout import Layout
 from stratus.stores import flows
@@ -23,18 +23,22 @@ _ATTEMPTS = 8
 
 def create(
     layout: Layout,
-    public_key: bytes,
+    key: bytes | str,
     writer: str,
     grants: Iterable[bytes],
     lifetime: timedelta | None = None,
     comment: str = "",
+    quota: Quota = Quota(),
 ) -> Flow[KeyRecord]:
-    """A new key (public half, 32 bytes) with these grants. Raises NoSuchRepository, UsageError, Unknown."""
+    """A new key with these grants: the public half of a pair (32 bytes), or the name of a gateway key.
+
+    Raises NoSuchRepository, UsageError, Unknown.
+    """
     now, form = yield from flows.both(flows.now(), flows.find(layout.format))
     if form is None:
         raise NoSuchRepository(f"there is no repository {layout.fqrn} in that store", hint="check the name and the URL")
     records.parse(form.data, Format).check()
-    record = KeyRecord.new(public_key, writer, grants, now, lifetime, comment)
+    record = KeyRecord.new(key, writer, grants, now, lifetime, comment, quota)
     yield from _put_first(layout, record)
     return record
 
@@ -63,7 +67,7 @@ def revoke(layout: Layout, key_id: str) -> Flow[KeyRecord]:
 def rotate(
     layout: Layout, key_id: str, public_key: bytes, overlap: timedelta = timedelta(0)
 ) -> Flow[tuple[KeyRecord, KeyRecord]]:
-    """A new key of the same writer with the same grants and lifetime, and the old one, which ends after ``overlap``.
+    """A new key of the same writer with the same grants, quota and lifetime; and the old one, ending after ``overlap``.
 
     The new one is there before the old one ends. Raises BadName for an unknown key, UsageError for a revoked one.
     """
@@ -75,7 +79,7 @@ def rotate(
         raise UsageError(
             f"the key {old.id} of {old.writer} was revoked", hint="make a new one with `stratus key create`"
         )
-    new = KeyRecord.new(public_key, old.writer, old.paths, now, old.lifetime, old.comment)
+    new = KeyRecord.new(public_key, old.writer, old.paths, now, old.lifetime, old.comment, old.quota)
     yield from _put_first(layout, new)
     ends_at = now + overlap
     changed = yield from _change(

@@ -76,6 +76,18 @@ class Layout:
         """The record of a writer's key, or the prefix of all of them."""
         return f"{self.private}keys/{key_id}"
 
+    def issuer(self, issuer: str = "") -> str:
+        """The record of a token issuer, or the prefix of all of them."""
+        return f"{self.private}issuers/{issuer}"
+
+    def seen(self, name: str = "") -> str:
+        """The mark of a signed request, ``<key id>/<nonce>``, or the prefix of all of them."""
+        return f"{self.private}seen/{name}"
+
+    def audit(self, name: str = "") -> str:
+        """An entry of the audit trail, ``<yyyy-mm>/<time>-<nonce>``, or the prefix of those whose names begin so."""
+        return f"{self.private}audit/{name}"
+
     def ledger(self, name: str = "") -> str:
         """A part of the ledger, ``<yyyy-mm>/<dd>-<digest>``, or the prefix of all of it."""
         return f"{self.private}ledger/{name}"
@@ -94,6 +106,10 @@ class Layout:
     def staged(self, change_set: str, name: str) -> str:
         """A body that nobody has verified yet."""
         return f"{self.private}staging/{change_set}/{name}"
+
+    def quota(self, key_id: str = "", what: str = "") -> str:
+        """What counts for the quota of a key, ``leases/<id>`` or ``used/…``, or the prefix of all that does."""
+        return f"{self.private}quotas/{key_id}/{what}" if key_id else f"{self.private}quotas/"
 
     def step(self, kind: str, step: str = "") -> str:
         """A follow-up event with its checkpoint, or the prefix of those of one kind."""

@@ -28,11 +28,13 @@ def open(name_or_url: str, public_key: str | os.PathLike[str] | bytes | None = N
     fqrn, configured = locate(name_or_url)
     if configured.store is None:
         raise UsageError(f"the configuration of {fqrn} names no store", hint=f"add it to {config.config_file()}")
-    if isinstance(public_key, bytes):
-        keys = [public_key]
-    else:
-        keys = [_read(path) for path in _key_files(fqrn, configured, public_key)]
+    keys = [public_key] if isinstance(public_key, bytes) else trusted_keys(fqrn, configured, public_key)
     return Repository(open_store(configured.store), fqrn, keys)
+
+
+def trusted_keys(fqrn: str, configured: RepositoryConfig, given: str | os.PathLike[str] | None = None) -> list[bytes]:
+    """The public keys of a repository that is known here, PEM; or just the one given. Raises UsageError."""
+    return [_read(path) for path in _key_files(fqrn, configured, given)]
 
 
 def locate(name_or_url: str) -> tuple[str, RepositoryConfig]:
@@ -76,7 +78,8 @@ def _key_files(fqrn: str, configured: RepositoryConfig, given: str | os.PathLike
     found = [path for path in (own / f"{fqrn}.pub", *stock) if path.exists()]
     if not found:
         raise UsageError(
-            f"no public key of {fqrn} is known here", hint="give the file with --public-key; its owner hands it out"
+            f"no public key of {fqrn} is known here",
+            hint="give the file with --public-key, or as `public_key` in config.toml; its owner hands it out",
         )
     return found
 

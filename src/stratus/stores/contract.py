@@ -110,7 +110,7 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Permission for one PUT of one body, without credentials: send the body to ``url`` with just these headers."""
+    """Permission for a PUT without credentials: send the body to ``url`` with its length and just these headers."""
 
     url: str
     headers: tuple[tuple[str, str], ...]
@@ -202,8 +202,11 @@ class Store(Protocol):
         """Copies inside the store. Raises Changed if ``source`` has another version, NotFound if it is not there."""
         ...
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:
-        """A grant for the one body with this SHA-1. Raises Unsuitable where the store cannot."""
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:
+        """A grant for one body of ``size`` bytes: with a SHA-1 only for that one, and only if the key is absent.
+
+        Not every store looks at the SHA-1 (``probe`` finds out). Raises Unsuitable where there are no grants.
+        """
         ...
 
     def sync(self) -> None:

@@ -300,7 +300,7 @@ class DirectoryStore:
                 return
             above = os.path.dirname(above)  # noqa: PTH120 - bytes
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:  # noqa: ARG002
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:  # noqa: ARG002
         raise Unsuitable(
             f"{self._path} cannot grant uploads: nothing serves it",
             hint="use an S3 bucket, or let the API take the bytes",

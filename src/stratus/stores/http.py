@@ -193,7 +193,7 @@ class HttpStore:
     def copy(self, source: str, target: str, match: Version) -> Version:  # noqa: ARG002
         self._refuse()
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:  # noqa: ARG002
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:  # noqa: ARG002
         self._refuse()
 
     def _refuse(self) -> NoReturn:

@@ -222,7 +222,7 @@ class MemoryStore:
             raise Changed(f"{source} in {self.url} is not what it was taken for")
         return self.put(target, held.blob.data)
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:  # noqa: ARG002
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:  # noqa: ARG002
         raise Unsuitable(
             f"{self.url} cannot grant uploads: nothing serves it",
             hint="use an S3 bucket, or let the API take the bytes",

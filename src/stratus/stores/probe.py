@@ -97,7 +97,7 @@ def _check_conditions(store: Store, key: str) -> None:
 def _check_grants(store: Store, key: str) -> tuple[bool, bool]:
     """Whether uploads can be granted, and whether a wrong body is refused."""
     try:
-        grant = store.presign_put(key, hashlib.sha1(b"right").digest(), timedelta(minutes=10))
+        grant = store.presign_put(key, hashlib.sha1(b"right").digest(), len(b"right"), timedelta(minutes=10))
     except (Unsuitable, Refused):
         return False, False
     with urllib3.PoolManager(retries=False, timeout=_TIMEOUT) as pool:

@@ -346,17 +346,16 @@ class S3Store:
         signed = [(self._sign_delete(page), page) for page in pages(keys) if page]
         return Deferred(lambda: set().union(*(self._send_delete(request, page) for request, page in signed)))
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:
         check_key(key)
         if self._anonymous:
             raise Refused(f"only who has credentials for {self.url} can grant uploads")
         self.now()
-        headers = {
-            **_fields(default_headers(key)),
-            "x-amz-checksum-sha1": base64.b64encode(sha1).decode(),
-            "If-None-Match": "*",
-        }
-        url = self._wire.presign(key, headers, int(expires.total_seconds()))
+        headers = _fields(default_headers(key))
+        if sha1 is not None:
+            headers |= {"x-amz-checksum-sha1": base64.b64encode(sha1).decode(), "If-None-Match": "*"}
+        length = {"Content-Length": str(size)}  # who puts sends it anyway
+        url = self._wire.presign(key, headers | length, int(expires.total_seconds()))
         return Grant(url, tuple(headers.items()), self._wire.clock.now() + expires)
 
     # -- the rest ----------------------------------------------------------------------------------------------------

@@ -1,11 +1,15 @@
 """Runs flows against each other on a simulated store, one request at a time, under every schedule within bounds.
 
-Generators cannot be copied, so a schedule is replayed from the start: it says after which requests another process
-goes on, and where something fails. ``schedules`` enumerates them; whoever uses it checks what must hold after each
-request and at the end::
+Generators cannot be copied, so a schedule is replayed from the start: it says how long the turns of the processes last,
+and where something fails. ``every`` has those replayed that can differ in what happens; whoever uses it checks what
+must hold after each request and at the end::
 
-    for schedule in schedules(requests=20, processes=2, switches=2, faults=(Fault.LOSE, Fault.DIE)):
-        run(schedule, [process_a, process_b], store, clock, after_each=check)
+    def replay(schedule):
+        world = World()
+        return run(schedule, [process_a, process_b], world.store, world.clock, world.check), world
+
+    for ran, world in every(replay, processes=2, switches=2, faults=(Fault.LOSE, Fault.DIE)):
+        world.check_end()
 
 A ``Simulation`` is for those who choose themselves who makes the next request, and what becomes of it.
 """
@@ -13,17 +17,20 @@ A ``Simulation`` is for those who choose themselves who makes the next request, 
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum, auto
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from stratus.errors import StoreError, StratusError, Unknown
 from stratus.stores import flows
 from stratus.stores.contract import Always
 from stratus.stores.flows import Answer, Done, Flow, Now, PutOne, Request, Send, Sleep, Sync
 from stratus.stores.memory import MemoryStore
+
+T = TypeVar("T")
 
 
 class Fault(Enum):
@@ -41,26 +48,24 @@ class Fault(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
-    """After which requests (counted over all processes) the next process goes on, and which request fails how.
+class Failing:
+    """Which request of which process, both counted from 0, fails, and how."""
 
-    The next process also goes on when one sleeps or ends.
+    process: int
+    request: int
+    fault: Fault
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Who begins, and after how many requests each turn ends, 0 for one that ends by itself: by sleeping or ending.
+
+    The processes take turns in their order; all turns that are not named end by themselves.
     """
 
-    first: int
-    switches: tuple[int, ...] = ()
-    fault: tuple[int, Fault] | None = None
-
-
-def schedules(requests: int, processes: int, switches: int, faults: Sequence[Fault] = ()) -> Iterator[Schedule]:
-    """All schedules with at most so many switches and at most one fault."""
-    failing: list[tuple[int, Fault] | None] = [None]
-    failing += [(index, fault) for index in range(requests) for fault in faults]
-    for first in range(processes):
-        for count in range(switches + 1):
-            for chosen in itertools.combinations(range(requests), count):
-                for fault in failing:
-                    yield Schedule(first, chosen, fault)
+    first: int = 0
+    turns: tuple[int, ...] = ()
+    failing: Failing | None = None
 
 
 @dataclass(slots=True)
@@ -89,34 +94,200 @@ class Process:
     error: StratusError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A request that was made: in which turn, by which process.
+
+    Attributes:
+        fault: what became of it, if not what it was meant to.
+        moved: the clock moved, or the process fell asleep; ``ended``: with it the process ended.
+    """
+
+    turn: int
+    process: int
+    request: Request
+    fault: Fault | None
+    moved: bool
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What one schedule came to."""
+
+    schedule: Schedule
+    processes: Sequence[Process]
+    made: Sequence[Made]
+
+
 def run(
     schedule: Schedule,
     processes: Sequence[Callable[[], Flow[Any]]],
     store: MemoryStore,
     clock: SimulatedClock,
     after_each: Callable[[], None] = lambda: None,
-) -> list[Process]:
-    """Replays one schedule to its end and gives the processes. A step of several requests is one after the other."""
+) -> Ran:
+    """Replays one schedule to its end. A step of several requests is one after the other."""
     simulation = Simulation(store, clock)
     running = [simulation.start(start()) for start in processes]
-    faults = {} if schedule.fault is None else dict([schedule.fault])
-    count = 0
-    current = schedule.first
-    while alive := [process for process in running if not process.ended]:
-        process = running[current % len(running)]
-        if process.ended:
-            current += 1
-            continue
-        simulation.step(process, faults.get(count))
-        after_each()
-        if process.slept or (count in schedule.switches and len(alive) > 1):
-            process.slept = False
-            current += 1
-        count += 1
+    failing = schedule.failing
+    made: list[Made] = []
+    counts = [0] * len(running)
+    turn, current = 0, schedule.first
+    while any(not process.ended for process in running):
+        process = running[current]
+        process.slept = False
+        lasts = schedule.turns[turn] if turn < len(schedule.turns) else 0
+        begun = counts[current]
+        while not (process.ended or process.slept or (lasts and counts[current] == begun + lasts)):
+            hit = failing is not None and (failing.process, failing.request) == (current, counts[current])
+            fault = failing.fault if failing is not None and hit else None
+            request, before = process.requests[len(process.answers)], clock.time
+            simulation.step(process, fault)
+            after_each()
+            made.append(Made(turn, current, request, fault, process.slept or clock.time != before, process.ended))
+            counts[current] += 1
+        turn += counts[current] > begun
+        current = (current + 1) % len(running)
     while simulation.late:
         simulation.land(0)
         after_each()
-    return running
+    return Ran(schedule, running, made)
+
+
+# -- which schedules -------------------------------------------------------------------------------------------------
+
+
+def every(
+    replay: Callable[[Schedule], tuple[Ran, T]], processes: int, switches: int, faults: Sequence[Fault] = ()
+) -> Iterator[tuple[Ran, T]]:
+    """What all schedules come to in which so many turns at most are cut short, and at most one request fails.
+
+    Of schedules that differ in the order of requests that do not touch each other, one is replayed: the writes come in
+    the same order in all of them, and every process sees the same. Reads fail in the first way that is named, which
+    for them is like all others: what was lost was not read, and who ends after a read has ended after its last write.
+    """
+    requests = [0] * processes
+    for first in range(processes):
+        for ran, context in _Search(replay, first).below((), switches):
+            yield ran, context
+            for number in range(processes):
+                requests[number] = max(requests[number], sum(made.process == number for made in ran.made))
+    for first, number in itertools.product(range(processes), repeat=2):
+        for request in range(requests[number]):
+            reads: dict[tuple[int, ...], Sequence[Made]] = {}
+            for fault in faults:
+                # Who ends after its very first read has done nothing, which is like no other fault.
+                others = reads if request or fault is not Fault.DIE_AFTER else {}
+                yield from _Search(replay, first, Failing(number, request, fault), others).below((), switches)
+
+
+@dataclass(slots=True)
+class _Search(Generic[T]):
+    """All schedules in which one process begins and one request fails."""
+
+    replay: Callable[[Schedule], tuple[Ran, T]]
+    first: int
+    failing: Failing | None = None
+    reads: dict[tuple[int, ...], Sequence[Made]] = field(default_factory=dict)  # where what failed was only a read
+    known: dict[tuple[int, ...], Sequence[Made]] = field(default_factory=dict)
+
+    def below(self, turns: tuple[int, ...], switches: int) -> Iterator[tuple[Ran, T]]:
+        """With these turns, and with so many more that are cut short."""
+        made = self.reads.get(turns)
+        last = sys.maxsize
+        if made is not None:
+            last = _failed(made)  # what is cut short later was seen when this read failed in another way
+        else:
+            made = self._as_another(turns)
+            if made is None:
+                ran, context = self.replay(Schedule(self.first, turns, self.failing))
+                made = ran.made
+                if self.failing is None or _failed(made) < len(made):
+                    yield ran, context
+            at = _failed(made)
+            if at < len(made) and not _is_write(made[at].request):
+                self.reads[turns] = made
+            self.known[turns] = made
+        if switches:
+            for further in _cut(turns, made, last):
+                yield from self.below(further, switches - 1)
+
+    def _as_another(self, turns: tuple[int, ...]) -> Sequence[Made] | None:
+        """What is made, if it is the same as where one turn was shorter by a request; None if that is not known."""
+        for turn, lasts in enumerate(turns):
+            before = self.known.get((*turns[:turn], lasts - 1, *turns[turn + 1 :])) if lasts > 1 else None
+            if before is None:
+                continue
+            start = sum(made.turn <= turn for made in before)
+            mover = before[start - 1].process
+            end = next((at for at in range(start, len(before)) if before[at].process == mover), None)
+            if end is None:
+                continue
+            moved, passed = before[end], before[start:end]
+            is_cut = moved.turn < len(turns) and turns[moved.turn] > 0
+            if not (is_cut or moved.moved or moved.ended or any(_collide(one, moved) for one in passed)):
+                return [*before[:start], replace(moved, turn=turn), *passed, *before[end + 1 :]]
+        return None
+
+
+def _cut(turns: tuple[int, ...], made: Sequence[Made], last: int) -> Iterator[tuple[int, ...]]:
+    """The same with one more turn that is cut short, before the request ``last``, where others may go on."""
+    for turn in range(len(turns), made[-1].turn + 1 if made else 0):
+        of_turn = [at for at, one in enumerate(made) if one.turn == turn]
+        for length, at in enumerate(of_turn[1:], 1):
+            if at <= last and any(one.process != made[at].process for one in made[at:]):
+                yield (*turns, *[0] * (turn - len(turns)), length)
+
+
+def _failed(made: Sequence[Made]) -> int:
+    """The index of the request that failed; the number of all if none did."""
+    return next((at for at, one in enumerate(made) if one.fault is not None), len(made))
+
+
+def _collide(one: Made, other: Made) -> bool:
+    """Whether their order matters to those who made them, or to whoever looks at the store between them."""
+    if one.moved:
+        return True
+    (reads, writes), (other_reads, other_writes) = _touched(one), _touched(other)
+    return bool(writes and other_writes) or _meet(reads, other_writes) or _meet(other_reads, writes)
+
+
+_Keys = tuple[str, ...]  # prefixes end with an asterisk
+
+
+def _touched(made: Made) -> tuple[_Keys, _Keys]:
+    """The keys that a request has read and those that it may have written."""
+    if made.fault in (Fault.FAIL, Fault.DIE) or (made.fault is Fault.LATE and _is_write(made.request)):
+        return (), ()
+    match made.request:
+        case flows.Get(key):
+            return (key,), ()
+        case flows.ListKeys(prefix):
+            return (prefix + "*",), ()
+        case flows.Missing(keys):
+            return tuple(keys), ()
+        case PutOne(key):
+            return (), (key,)
+        case flows.PutMany(items):
+            return (), tuple(item.key for item in items)
+        case flows.Delete(keys):
+            return (), tuple(keys)
+        case flows.PreparePut() | flows.PrepareDelete():
+            return (), ()
+        case _:
+            return ("*",), ("*",)
+
+
+def _meet(some: _Keys, others: _Keys) -> bool:
+    return any(_matches(one, other) or _matches(other, one) for one in some for other in others)
+
+
+def _matches(pattern: str, key: str) -> bool:
+    return key.startswith(pattern[:-1]) if pattern.endswith("*") else key == pattern
+
+
+# -- one request after the other ------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

@@ -147,8 +147,8 @@ class FaultyStore:
     def copy(self, source: str, target: str, match: Version) -> Version:
         return self._call("put", target, lambda: self._inner.copy(source, target, match))
 
-    def presign_put(self, key: str, sha1: bytes, expires: timedelta) -> Grant:
-        return self._inner.presign_put(key, sha1, expires)
+    def presign_put(self, key: str, sha1: bytes | None, size: int, expires: timedelta) -> Grant:
+        return self._inner.presign_put(key, sha1, size, expires)
 
     def sync(self) -> None:
         self._inner.sync()

@@ -1,4 +1,4 @@
-"""Keys and signatures: a repository's own keys, and later those of its writers.
+"""Keys, signatures and tokens: a repository's own keys, and what its writers prove who they are with; secret providers.
 
-Knows bytes and values; no store, no network.
+Knows bytes and values, no store. The network only as far as token issuers and secret providers are there.
 """

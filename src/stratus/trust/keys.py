@@ -73,8 +73,13 @@ class RepositoryKeys:
         check_fqrn(fqrn)
         certificate, key, public_key = (_read(directory / f"{fqrn}{suffix}") for suffix in (".crt", ".key", ".pub"))
         master_file = directory / f"{fqrn}.masterkey"
-        master_key = _private_key(_read(master_file), fqrn) if master_file.exists() else None
-        return cls(fqrn, certificate, public_key, _private_key(key, fqrn), master_key)
+        return cls.parse(fqrn, certificate, key, public_key, _read(master_file) if master_file.exists() else None)
+
+    @classmethod
+    def parse(cls, fqrn: str, certificate: bytes, key: bytes, public_key: bytes, master_key: bytes | None) -> Self:
+        """From PEM. Raises BadFormat where they do not fit, NotPermitted where they are encrypted."""
+        master = None if master_key is None else _private_key(master_key, fqrn)
+        return cls(fqrn, certificate, public_key, _private_key(key, fqrn), master)
 
     def save(self, directory: Path) -> None:
         """Writes the files, private ones with mode 0600; the same keys may be saved again.

@@ -1,4 +1,7 @@
-"""Signed requests: HTTP message signatures (RFC 9421) with a writer's Ed25519 key.
+"""Signed requests: HTTP message signatures (RFC 9421) with a writer's Ed25519 key, or the secret of a gateway key.
+
+Which of the two it is says the record of the key, never the request: whoever knows a public key could else sign with it
+as if it were a secret.
 
 Signed are the method, the authority, path and query of the URL (not its scheme, which proxies change), the digest of
 the body (RFC 9530), the type of the content where there is one; and as parameters the time, a nonce, the key's id, and
@@ -7,9 +10,10 @@ the tag ``stratus``.
 
 from __future__ import annotations
 
+import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -19,14 +23,20 @@ from http_message_signatures import (
     HTTPMessageVerifier,
     HTTPSignatureKeyResolver,
 )
-from http_message_signatures.algorithms import ED25519
+from http_message_signatures.algorithms import ED25519, HMAC_SHA256
+from http_message_signatures.exceptions import InvalidSignature
 
-from stratus.errors import BadSignature, NotPermitted, StratusError, UsageError
+from stratus.errors import BadSignature, NotPermitted, UsageError
 from stratus.formats.key_record import is_key_id
 from stratus.formats.records import new_nonce
+from stratus.trust.gateway_keys import GatewayKey
 from stratus.trust.writer_keys import WriterKey
 
+FindKey = Callable[[str], "bytes | GatewayKey | None"]
+"""By the id of a key: the public half of a pair (32 bytes), or a shared secret; None for an unknown one."""
+
 MAX_AGE = 300.0  # seconds
+REMEMBERED = timedelta(seconds=2 * MAX_AGE)  # by whoever refuses replays: longer than a signature is good
 _AHEAD = 60.0  # seconds that the clock of a writer may be fast
 _TAG = "stratus"
 _COVERED = ("@method", "@authority", "@path", "@query", "content-digest")
@@ -52,12 +62,13 @@ class _Message:
 
 
 def sign(
-    method: str, url: str, headers: Mapping[str, str], body: bytes, key: WriterKey, now: datetime
+    method: str, url: str, headers: Mapping[str, str], body: bytes, key: WriterKey | GatewayKey, now: datetime
 ) -> dict[str, str]:
     """The headers with those of the signature. ``url`` is absolute and encoded. Raises UsageError where it is not."""
     ours = {"content-digest", "signature", "signature-input"}
     message = _Message(method, url, {name: value for name, value in headers.items() if name.lower() not in ours})
-    signer = HTTPMessageSigner(signature_algorithm=ED25519, key_resolver=_Own(key))
+    scheme = ED25519 if isinstance(key, WriterKey) else _Mac
+    signer = HTTPMessageSigner(signature_algorithm=scheme, key_resolver=_Own(key))
     try:
         signer.sign(
             message,
@@ -79,14 +90,13 @@ def verify(
     url: str,
     headers: Mapping[str, str],
     body: bytes,
-    find_key: Callable[[str], bytes | None],
+    find_key: FindKey,
     now: datetime,
     max_age: float = MAX_AGE,
 ) -> Signed:
     """Who signed this request.
 
-    ``url`` is the one that writers use; ``find_key`` gives the public key (32 bytes) of an id, None for an unknown one.
-    Whether that key is still good, and for what, is not asked here.
+    ``url`` is the one that writers use. Whether that key is still good, and for what, is not asked here.
 
     Raises NotPermitted for a request that is not signed, by an unknown key, or too long ago; BadSignature for one that
     was changed, or whose signature leaves something out.
@@ -98,8 +108,6 @@ def verify(
     try:
         found = verifier.verify(message, expect_tag=_TAG, require_components=_covered(headers), body=body)
     except HTTPMessageSignaturesException as error:
-        if isinstance(error.__cause__, StratusError):  # of find_key
-            raise error.__cause__ from None
         why = str(error) or "it is another key's, or the request was changed after it was signed"
         raise BadSignature(f"the signature of the request does not hold: {why}", hint=_HINT) from error
     if len(found) != 1 or not found[0].nonce:
@@ -113,41 +121,39 @@ def _covered(headers: Mapping[str, str]) -> tuple[str, ...]:
     return (*_COVERED, "content-type") if typed else _COVERED
 
 
-class _Own(HTTPSignatureKeyResolver):
-    """Knows the own private key."""
+class _Mac(HMAC_SHA256):
+    """Compares in a time that does not depend on where two values differ."""
 
-    def __init__(self, key: WriterKey) -> None:
+    def verify(self, signature: bytes, message: bytes) -> None:
+        if not hmac.compare_digest(self.sign(message), signature):
+            raise InvalidSignature
+
+
+class _Own(HTTPSignatureKeyResolver):
+    """Knows the own key."""
+
+    def __init__(self, key: WriterKey | GatewayKey) -> None:
         self._key = key
 
-    def resolve_private_key(self, key_id: str) -> Ed25519PrivateKey:  # noqa: ARG002
-        return self._key.private_key
+    def resolve_private_key(self, key_id: str) -> Ed25519PrivateKey | bytes:  # noqa: ARG002
+        return self._key.private_key if isinstance(self._key, WriterKey) else self._key.secret
 
 
-class _Known(HTTPSignatureKeyResolver):
-    """Knows others' public keys."""
+class _Verifier(HTTPMessageVerifier, HTTPSignatureKeyResolver):
+    """Goes by the clock that it is given, and by the scheme of the key that it finds."""
 
-    def __init__(self, find_key: Callable[[str], bytes | None]) -> None:
+    def __init__(self, find_key: FindKey, now: datetime, max_age: float) -> None:
+        super().__init__(signature_algorithm=ED25519, key_resolver=self)
         self._find_key = find_key
-
-    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey:
-        found = self._find_key(key_id) if is_key_id(key_id) else None
-        if found is None:
-            raise NotPermitted(
-                f"the key {key_id[:40]!r} is not known here",
-                hint="the repository's owner makes keys with `stratus key create`",
-            )
-        return Ed25519PublicKey.from_public_bytes(found)
-
-
-class _Verifier(HTTPMessageVerifier):
-    """Goes by the clock that it is given."""
-
-    def __init__(self, find_key: Callable[[str], bytes | None], now: datetime, max_age: float) -> None:
-        super().__init__(signature_algorithm=ED25519, key_resolver=_Known(find_key))
         self._now = now.timestamp()
         self._max_age = max_age
+        self._key: Ed25519PublicKey | bytes = b""
+
+    def resolve_public_key(self, key_id: str) -> Ed25519PublicKey | bytes:  # noqa: ARG002 (found before)
+        return self._key
 
     def validate_created_and_expires(self, sig_input: Any, max_age: object = None) -> None:  # noqa: ARG002
+        """What the library asks first of a signature. Sets the scheme that it then asks for."""
         created, expires = sig_input.params.get("created"), sig_input.params.get("expires", self._now)
         if type(created) is not int:
             raise BadSignature("the signature of the request has no time", hint=_HINT)
@@ -161,3 +167,16 @@ class _Verifier(HTTPMessageVerifier):
             raise NotPermitted(
                 f"the request was signed {-age:.0f} s in the future", hint="set the clock of the machine that signs"
             )
+        self._use_key(str(sig_input.params.get("keyid", "")))
+
+    def _use_key(self, key_id: str) -> None:
+        found = self._find_key(key_id) if is_key_id(key_id) else None
+        if found is None:
+            raise NotPermitted(
+                f"the key {key_id[:40]!r} is not known here",
+                hint="the repository's owner makes keys with `stratus key create`",
+            )
+        if isinstance(found, GatewayKey):
+            self.signature_algorithm, self._key = _Mac, found.secret
+        else:
+            self.signature_algorithm, self._key = ED25519, Ed25519PublicKey.from_public_bytes(found)

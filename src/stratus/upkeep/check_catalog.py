@@ -143,6 +143,11 @@ class _Check:
 
     def _schema(self) -> Generator[Problem, None, bool]:
         """Tables, columns, index and version; gives whether the rest can be read."""
+        odd = self._db.execute("SELECT type, name FROM sqlite_master WHERE type NOT IN ('table', 'index')").fetchall()
+        for kind, name in odd:  # a view may go on for ever
+            yield about("bad_schema", self._path, f"the catalog has a {_text(kind)}, named {_text(name)}")
+        if odd:
+            return False
         for table in _TABLES:
             found = self._db.execute(f"PRAGMA table_info({table})")
             self._columns[table] = {row[1].decode() for row in found}

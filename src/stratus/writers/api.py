@@ -1,4 +1,5 @@
-"""The road through the API: a writer with a key leases and submits there, and uploads into the store itself."""
+"""The road through the API, for writers with nothing but a key: they lease and submit there, upload by its grants, and
+read what everybody can read."""
 
 from __future__ import annotations
 
@@ -15,20 +16,22 @@ from stratus.formats.catalog import Nested
 from stratus.formats.changes import ChangeSet
 from stratus.formats.claim import Epoch
 from stratus.formats.hashes import Digest
-from stratus.formats.messages import LARGEST_INLINE, STAGED, LeaseGranted, LeaseRequest
+from stratus.formats.messages import LARGEST_INLINE, STAGED, LeaseGranted, LeaseRequest, Wanted
 from stratus.formats.paths import components
-from stratus.formats.receipt import Receipt
+from stratus.formats.receipt import Receipt, Requests
 from stratus.formats.records import Settings
 from stratus.leases import process_mark
 from stratus.repository.head import Verify
 from stratus.repository.layout import Layout
 from stratus.repository.recent import Recent
-from stratus.stores.contract import Exchange, Observer, Store, Verb
+from stratus.stores.contract import Exchange, Observer, Store, Verb, ignore
 from stratus.writers.api_client import ApiClient, LeaseName
+from stratus.writers.granted import GrantDelivery, GrantUploader
 from stratus.writers.remembered import era
 from stratus.writers.road import Basis, Granted
-from stratus.writers.store_writer import StoreWriter
+from stratus.writers.store_writer import Leased, StoreWriter
 
+_LEASE = Requests(put=2, list=1)  # the claim; the marker that counts for the key's quota, and a look at all of them
 _RENEWAL = 10.0  # seconds in which a renewal is repeated; the next one comes anyway
 _ONE_WAIT = 20.0  # seconds that one request waits for a receipt, and
 _LEAST_WAIT = 0.5  # seconds between two of them
@@ -36,28 +39,40 @@ _LONGEST_WAIT = 3600.0  # seconds for a receipt
 
 
 class ApiWriter(StoreWriter):
-    """A ``Writer`` with a key and an account of its own at the store. The API says whose key it is."""
+    """A ``Writer`` with a key. The API says whose key it is."""
+
+    _lease = _LEASE
 
     def __init__(self, store: Store, client: ApiClient, verify: Verify, cache: Path | None = None) -> None:
-        """``verify`` is only used for forecasts; in ``cache`` is noted what was stored."""
+        """``store`` is only read; ``verify`` is only used for forecasts; in ``cache`` is noted what was stored."""
         meter, recent = Meter(), Recent()
         observed = store.observed(meter)
-        self._api = ApiRoad(observed, client, meter)
-        super().__init__(observed, client.fqrn, self._api, verify, f"key {client.key_id}", meter, recent, cache)
+        self._api = ApiRoad(client, meter)
+        super().__init__(observed, client.fqrn, self._api, verify, client.credential, meter, recent, cache)
 
     def submit(self, change_set: ChangeSet) -> str:
         return super().submit(replace(change_set, writer=self._api.writer(change_set.id) or change_set.writer))
+
+    def _delivery(self, leased: Leased, appraises: bool) -> GrantDelivery:
+        return GrantDelivery(
+            store=self._store,
+            layout=self._layout,
+            known=leased.known,
+            remembered=leased.remembered,
+            appraises=appraises,
+            through=None if leased.granted is None else self._api.uploader(leased.granted),
+            observer=self._meter,
+        )
+
+    def _is_safe(self, published: bool) -> bool:
+        return published  # what was staged, or not yet synchronised, may go with its lease
 
 
 class ApiRoad:
     """Leases and change sets over HTTP."""
 
-    def __init__(self, store: Store, client: ApiClient, observer: Observer) -> None:
-        """What is too large for a request is put into ``store`` first.
-
-        ``observer`` is told what a lease asks of the store, for a receipt counts that, wherever it was asked from.
-        """
-        self._store = store
+    def __init__(self, client: ApiClient, observer: Observer) -> None:
+        """``observer`` is told what a lease asks of the store: a receipt counts that, wherever it was asked from."""
         self._observer = observer
         self._client = client
         self._layout = Layout(client.fqrn)
@@ -68,6 +83,10 @@ class ApiRoad:
         """Whose key a lease was granted to; None for one that is not held."""
         granted = self._granted.get(lease)
         return None if granted is None else granted.writer
+
+    def uploader(self, lease: Granted) -> GrantUploader:
+        """What uploads under a lease."""
+        return GrantUploader(self._client, LeaseName(lease.id, lease.path), self._granted[lease.id].token)
 
     # -- leases ------------------------------------------------------------------------------------------------------
 
@@ -85,8 +104,8 @@ class ApiRoad:
         wish = LeaseRequest(path=text, host=socket.gethostname(), process=self._mark)
         granted = self._client.acquire(wish, wait)
         self._granted[granted.id] = granted
-        self._count("put", 1)
-        self._count("list", 0 if path is None else len(components(path)) + 1)
+        self._count("put", _LEASE.put)
+        self._count("list", _LEASE.list + (0 if path is None else len(components(path)) + 1))
         base = granted.base
         root = Nested(b"", Digest.parse(base.root), base.root_size)
         basis = _basis(base.revision, root, granted.settings, granted.gc, granted.collection)
@@ -112,14 +131,10 @@ class ApiRoad:
         if len(file) <= LARGEST_INLINE:
             found = self._client.submit(name, token, file)
             return found if isinstance(found, Receipt) else self._wait(lease.id)
-        key = self._layout.staged(lease.id, STAGED)
-        try:
-            self._store.put(key, file)
-            found = self._client.submit(name, token, b"", change_file.digest(file))
-            return found if isinstance(found, Receipt) else self._wait(lease.id)
-        finally:
-            with contextlib.suppress(StoreError):
-                self._store.delete([key])
+        for grant in self._client.grants(name, token, [Wanted(STAGED, len(file))]).grants:
+            self._client.put(name, grant, file, ignore)
+        found = self._client.submit(name, token, b"", change_file.digest(file))
+        return found if isinstance(found, Receipt) else self._wait(lease.id)
 
     def _wait(self, change_set: str) -> Receipt:
         """Its receipt. Raises what it was refused with; Busy or StoreError if nothing is heard of it."""

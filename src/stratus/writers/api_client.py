@@ -9,25 +9,28 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode, urljoin, urlsplit
 
 import msgspec
 import urllib3
 
 from stratus._version import __version__
-from stratus.errors import BadFormat, LeaseHeld, StoreError, StratusError, UsageError
+from stratus.errors import BadFormat, LeaseHeld, Refused, StoreError, StratusError, UsageError
 from stratus.formats import messages
 from stratus.formats.messages import (
     CHANGE_SET_TYPE,
+    LONGEST_LEASE_WAIT,
     LONGEST_WAIT,
     PROBLEM_TYPE,
     TOKEN_HEADER,
     ClaimInfo,
     ClaimList,
+    Grants,
+    GrantsRequest,
     LeaseGranted,
     LeaseRenewed,
     LeaseRequest,
@@ -36,15 +39,21 @@ from stratus.formats.messages import (
     Queued,
     QueueInfo,
     Status,
+    UploadGrant,
+    Wanted,
 )
 from stratus.formats.receipt import Receipt
-from stratus.stores.retries import reason
-from stratus.trust.request_signatures import sign
-from stratus.trust.writer_keys import WriterKey
+from stratus.stores.contract import Observer
+from stratus.stores.observing import Watch
+from stratus.stores.parallel import WORKERS
+from stratus.stores.retries import ATTEMPTS, pause, reason
+from stratus.trust.credentials import Credential
 
 _CONNECT = 10.0  # seconds
 _READ = 45.0  # seconds for an answer; functions have 30
 _PASSING = frozenset({408, 429, 502, 503, 504})
+_PASSING_UPLOADS = _PASSING | {400, 409, 500}  # 400: the bytes were damaged on the way
+_GRANTS = "/leases/{id}/grants"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0  # seconds
 _LONGEST_LEASE_PAUSE = 2.0  # seconds between two attempts at a lease that somebody holds
 _PUBLISHING = 3.0  # seconds that it is waited for in any case, while a change set is published under it
@@ -79,29 +88,39 @@ class _Passing(Exception):
         self.after = after
 
 
+class GrantOver(Refused):
+    """A grant that is not good any more; another one may be."""
+
+
 class ApiClient:
-    """One repository behind an API, asked with a writer's key; thread-safe.
+    """One repository behind an API, asked with a writer's key or token; thread-safe.
 
     Everything raises what the API answers (LeaseHeld, NotPermitted, …), and StoreError if it does not answer.
     """
 
-    def __init__(self, url: str, fqrn: str, key: WriterKey) -> None:
+    def __init__(self, url: str, fqrn: str, credential: Credential) -> None:
         """``url`` is that of the server, without ``/api/v1``. Nothing is asked yet. Raises UsageError."""
         self.url = _normal(url)
         self.fqrn = fqrn
         self._base = f"{self.url}/api/v1/repositories/{quote(fqrn)}"
-        self._key = key
+        self._credential = credential
         self._heard = False
         timeout = urllib3.Timeout(connect=_CONNECT, read=_READ)
         self._pool = urllib3.PoolManager(maxsize=4, retries=False, timeout=timeout)
+        self._uploads = urllib3.PoolManager(maxsize=WORKERS, retries=False, timeout=timeout)
+
+    def __reduce__(self) -> tuple[type[ApiClient], tuple[object, ...]]:
+        return type(self), (self.url, self.fqrn, self._credential)
 
     @property
-    def key_id(self) -> str:
-        return self._key.id
+    def credential(self) -> str:
+        """What it asks with, for people and for names of files."""
+        return self._credential.name
 
     def close(self) -> None:
         """Closes the connections."""
         self._pool.clear()
+        self._uploads.clear()
 
     # -- what can be asked -------------------------------------------------------------------------------------------
 
@@ -111,20 +130,23 @@ class ApiClient:
     def acquire(self, wish: LeaseRequest, wait: float) -> LeaseGranted:
         """Attempts until one succeeds. Raises LeaseHeld after ``wait`` seconds."""
         attempts = itertools.count(1)
-
-        def attempt() -> urllib3.BaseHTTPResponse:
-            return self._ask("POST", "/leases", messages.pack(msgspec.structs.replace(wish, attempt=next(attempts))))
-
         begun = time.monotonic()
         pause = _FIRST_PAUSE
         while True:
+            left = min(max(begun + wait - time.monotonic(), 0.0), LONGEST_LEASE_WAIT)
+
+            def attempt(left: float = left) -> urllib3.BaseHTTPResponse:
+                asked = msgspec.structs.replace(wish, attempt=next(attempts), wait=left)
+                return self._ask("POST", "/leases", messages.pack(asked))
+
             try:
                 return _parse(self._patiently(attempt), LeaseGranted)
             except LeaseHeld as error:
                 patience = wait if error.expires is not None else max(wait, _PUBLISHING)
-                if time.monotonic() + pause > begun + patience:
+                rest = begun + patience - time.monotonic()
+                if rest <= 0 and not left:  # the API knows that it was the last attempt
                     raise
-            time.sleep(pause * random.uniform(0.5, 1.0))
+            time.sleep(min(pause * random.uniform(0.5, 1.0), max(rest, 0.0)))
             pause = min(2 * pause, _LONGEST_LEASE_PAUSE)
 
     def leases(self) -> tuple[ClaimInfo, ...]:
@@ -141,6 +163,46 @@ class ApiClient:
     def break_(self, lease: LeaseName) -> None:
         """Ends somebody's lease. Raises Busy if a change set was submitted under it, LeaseLost if it is gone."""
         self._repeat("POST", lease.target("/leases/{id}/break"))
+
+    def grants(self, lease: LeaseName, token: str, objects: Sequence[Wanted]) -> Grants:
+        """What is there of at most ``MOST_GRANTS`` objects; grants for the rest. Raises LeaseLost, QuotaExceeded."""
+        body = messages.pack(GrantsRequest(tuple(objects)))
+        return _parse(self._repeat("POST", lease.target(_GRANTS), body, {TOKEN_HEADER: token}), Grants)
+
+    def put(self, lease: LeaseName, grant: UploadGrant, body: bytes, observer: Observer) -> bool:
+        """Uploads what was granted, unsigned; whether it was not there yet. Raises GrantOver, LeaseLost, StoreError.
+
+        An object is what its name says, whoever puts it, so a PUT whose answer was lost is repeated.
+        """
+        url = urljoin(self._base + lease.target(_GRANTS), grant.url)
+        for attempt in range(ATTEMPTS):
+            try:
+                return self._put(url, grant, body, observer)
+            except _Passing as passing:
+                if attempt == ATTEMPTS - 1:
+                    raise passing.error from passing
+            pause(attempt)
+        raise AssertionError("unreachable")
+
+    def _put(self, url: str, grant: UploadGrant, body: bytes, observer: Observer) -> bool:
+        where = url.partition("?")[0]
+        watch = Watch(observer, "put", grant.id)
+        try:
+            reply = self._uploads.request("PUT", url, body=body, headers=dict(grant.headers), redirect=False)
+        except urllib3.exceptions.HTTPError as error:
+            watch.tell(0, sent=len(body))
+            raise _Passing(StoreError(f"no answer to PUT {where}: {reason(error)}")) from error
+        watch.tell(reply.status, sent=len(body))
+        if reply.status in (200, 201, 204):
+            return True
+        if reply.status == 412:
+            return False
+        answered = self._error(reply, url)
+        if reply.status == 403:
+            raise GrantOver(answered.message, hint="publish again; is a clock wrong, or the network slow?")
+        if reply.status in _PASSING_UPLOADS:
+            raise _Passing(answered)
+        raise answered
 
     def submit(self, lease: LeaseName, token: str, file: bytes, staged: str | None = None) -> Receipt | Queued:
         """The packed change set, or the digest of one that was staged. Raises LeaseLost, Rejected, Busy."""
@@ -190,7 +252,7 @@ class ApiClient:
         """Signs and sends it once. Raises _Passing, or the error that is answered."""
         url = self._base + target
         fields = {"User-Agent": f"stratus/{__version__}", **(headers or {})}
-        signed = sign(method, url, fields, body, self._key, datetime.now(UTC))
+        signed = self._credential.headers(method, url, fields, body, datetime.now(UTC))
         try:
             reply = self._pool.request(method, url, body=body or None, headers=signed, redirect=False)
         except urllib3.exceptions.HTTPError as error:

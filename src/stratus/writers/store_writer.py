@@ -1,4 +1,5 @@
-"""Writers who upload into the store themselves, on whatever road their leases and change sets go."""
+"""What all writers have in common, on whatever road their leases and change sets go: they read a store, and know what
+is there; this one uploads into it, too."""
 
 from __future__ import annotations
 
@@ -37,13 +38,12 @@ from stratus.writers.road import Basis, Granted, Road
 from stratus.writers.uploading import StoreDelivery
 
 # What a publish asks for, beside what its forecast asks for and what it stores (the protocol, step by step).
-_LEASE = Requests(put=1)  # and a listing of the path and of each directory above
 _SUBMISSION = Requests(put=3, get=2)  # change set, queue entry, seal; lock, collection
 _COMMIT = Requests(put=6, get=5, list=3, delete=2)  # lock three times, reflog, manifest, receipt; …
 
 
 @dataclass(slots=True)
-class _Leased:
+class Leased:
     """What is held, what was read when the lease was made, and what has become known since."""
 
     basis: Basis
@@ -59,6 +59,8 @@ class _Leased:
 
 class StoreWriter:
     """A ``Writer`` who may put objects into the store."""
+
+    _lease = Requests(put=1)  # that a lease takes; and a listing of the path and of each directory above
 
     def __init__(
         self,
@@ -81,7 +83,7 @@ class StoreWriter:
         self._recent = recent
         self._cache = cache
         self.name = name
-        self._leased: dict[str, _Leased] = {}
+        self._leased: dict[str, Leased] = {}
         self._receipts: dict[str, Receipt] = {}
 
     @contextlib.contextmanager
@@ -89,7 +91,7 @@ class StoreWriter:
         before = self._meter.requests
         granted = self._road.acquire(path, wait)
         renewal = _Renewal(self._road, granted)
-        leased: _Leased | None = None
+        leased: Leased | None = None
         try:
             leased = self._begin(granted.basis, before)
             leased.granted, leased.renewal = granted, renewal
@@ -120,29 +122,34 @@ class StoreWriter:
             del self._leased[looked.id]
             self._end(leased)
 
-    def _begin(self, basis: Basis, before: Requests) -> _Leased:
+    def _begin(self, basis: Basis, before: Requests) -> Leased:
         reader = objects.Objects(self._store, self._layout, self._recent)
         tree = CatalogTree(basis.root, reader.catalog)
         remembered = None
         if self._cache is not None:
             remembered = Remembered(self._cache, self._store.url, self._fqrn, basis.era, basis.revision)
         revision = Revision(basis.root, reader, tree)
-        return _Leased(basis, revision, KnownObjects(tree, reader), remembered=remembered, before=before)
+        return Leased(basis, revision, KnownObjects(tree, reader), remembered=remembered, before=before)
 
     @staticmethod
-    def _end(leased: _Leased | None) -> None:
+    def _end(leased: Leased | None) -> None:
         if leased is not None:
             leased.revision.close()
             if leased.remembered is not None:
                 leased.remembered.close()
 
-    def _keep(self, leased: _Leased, published: bool) -> None:
+    def _keep(self, leased: Leased, published: bool) -> None:
         """Remembers what was stored, once it is safe."""
         if leased.remembered is None or not leased.remembered.has_news:
             return
+        if self._is_safe(published):
+            leased.remembered.save(leased.basis.revision + published)
+
+    def _is_safe(self, published: bool) -> bool:
+        """Whether what was uploaded will be there, even if it was not published."""
         if not published:
             self._store.sync()
-        leased.remembered.save(leased.basis.revision + published)
+        return True
 
     def base(self, lease: Lease) -> Revision:
         return self._leased[lease.id].revision
@@ -160,13 +167,16 @@ class StoreWriter:
         return {keys[key] for key in self._store.missing(keys)} if keys else set()
 
     def upload(self, lease: Lease) -> StoreDelivery:
-        leased = self._leased[lease.id]
-        return StoreDelivery(self._store, self._layout, leased.known, leased.remembered)
+        return self._delivery(self._leased[lease.id], appraises=False)
 
     def appraise(self, lease: Lease) -> StoreDelivery:
         leased = self._leased[lease.id]
-        leased.appraised = StoreDelivery(self._store, self._layout, leased.known, leased.remembered, appraises=True)
+        leased.appraised = self._delivery(leased, appraises=True)
         return leased.appraised
+
+    def _delivery(self, leased: Leased, appraises: bool) -> StoreDelivery:
+        """Where objects go."""
+        return StoreDelivery(self._store, self._layout, leased.known, leased.remembered, appraises)
 
     def forecast(self, change_set: ChangeSet) -> Forecast:
         leased = self._leased[change_set.id]
@@ -183,7 +193,7 @@ class StoreWriter:
             head=appraised.head + read.head - heads,
             list=len(components(change_set.path)) + 1,
         )
-        requests = requests.plus(_LEASE).plus(_SUBMISSION).plus(_COMMIT)
+        requests = requests.plus(self._lease).plus(_SUBMISSION).plus(_COMMIT)
         return Forecast(
             change_set.changes,
             Entries(*outcome.entries),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from stratus.errors import StoreError
 from stratus.formats.receipt import Requests
-from stratus.ingest.contract import NewObject, Packed
+from stratus.ingest.contract import NewObject, Packed, Uploader
 from stratus.repository.layout import Layout
 from stratus.stores.contract import Exchange, Item, Shared, Store
 from stratus.writers.contract import Uploaded
@@ -42,7 +42,7 @@ class StoreDelivery:
     _flushed: int = 0  # bytes that had been sent when it began
 
     @property
-    def uploader(self) -> StoreUploader:
+    def uploader(self) -> Uploader:
         return (StoreAppraiser if self.appraises else StoreUploader)(self.store, self.layout)
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from http import HTTPStatus
 
@@ -19,6 +19,8 @@ from stratus.runtimes.local.pool import Pool
 from stratus.runtimes.local.worker import Place, Task
 from stratus.stores.opening import open_store
 
+Forward = Callable[[Event], Awaitable[bool]]
+"""Hands an event to whoever runs it elsewhere; False if nobody took it."""
 HANDLER = "stratus.functions.dispatch:dispatch"
 TEND_EVERY = 60.0  # seconds
 LONGEST_STOP = 30.0  # seconds that functions have to end when the runtime stops
@@ -39,13 +41,21 @@ class LocalRuntime:
         handler: str = HANDLER,
         tend_every: float = TEND_EVERY,
         announce: Callable[[str], None] = lambda _: None,
+        forward: Forward | None = None,
+        instance: str = "",
     ) -> None:
-        """``announce`` is told of each repository that has a new revision, in the event loop."""
+        """``announce`` is told of each repository that has a new revision, in the event loop.
+
+        ``tend_every`` is in seconds; 0 leaves it to a schedule elsewhere. ``forward`` has follow-ups run elsewhere,
+        and is waited for before the reply leaves. ``instance``: see ``Task``.
+        """
         self._places = places
         self._budgets = budgets or default_budgets()
         self._handler = handler
         self._tend_every = tend_every
         self._announce = announce
+        self._forward = forward
+        self._instance = instance
         self._pools: dict[str, Pool] = {}
         self._running: set[asyncio.Task[Reply]] = set()
         self._next: dict[tuple[str, str], asyncio.Task[Reply]] = {}
@@ -61,7 +71,7 @@ class LocalRuntime:
     async def start(self) -> None:
         """Starts a worker for each function, and the schedule."""
         for name, budget in self._budgets.items():
-            pool = self._pools[name] = Pool(Task(name, self._handler, budget, self._places))
+            pool = self._pools[name] = Pool(Task(name, self._handler, budget, self._places, self._instance))
             pool.start()
         self._schedule = asyncio.create_task(self._keep_to_schedule())
 
@@ -112,7 +122,7 @@ class LocalRuntime:
         else:
             reply = await self._ask(event)
         for follow_up in reply.follow_ups:
-            self._follow(follow_up)
+            await self._pass_on(follow_up, found=event.kind == "tend")
         return reply
 
     async def _ask(self, event: Event) -> Reply:
@@ -120,10 +130,15 @@ class LocalRuntime:
             return replies.stopping()
         return await self._pools[function_of(event, self._budgets)].invoke(event)
 
-    def _follow(self, event: Event) -> None:
-        """Nobody waits for it. Should its worker die, another one tries; after that ``tend`` finds what is left."""
+    async def _pass_on(self, event: Event, found: bool) -> None:
+        """What ``tend`` ``found`` got lost on its way once, so it is not sent again."""
         if event.kind == "notify":
             self._announce(event.repository)
+        if self._forward is None or found or not await self._forward(event):
+            self._follow(event)
+
+    def _follow(self, event: Event) -> None:
+        """Nobody waits for it. Should its worker die, another one tries; after that ``tend`` finds what is left."""
         if not self._stopping:
             self._begin(event).add_done_callback(lambda task: self._note(event, task))
 
@@ -138,11 +153,11 @@ class LocalRuntime:
             self._follow(replace(event, attempt=event.attempt + 1))
 
     async def _keep_to_schedule(self) -> None:
-        """``commit`` for what waits since an earlier life, then ``tend``, again and again."""
+        """``commit`` for what waits since an earlier life, then ``tend``, again and again if that is asked for."""
         for fqrn, place in self._places.items():
             if await asyncio.to_thread(_is_waiting, fqrn, place):
                 self._follow(Event("commit", new_id(), fqrn))
-        while True:
+        while self._tend_every:
             for fqrn in self._places:
                 self._follow(Event("tend", new_id(), fqrn))
             await asyncio.sleep(self._tend_every)

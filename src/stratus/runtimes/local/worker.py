@@ -27,7 +27,7 @@ from stratus.runtimes.local import replies
 from stratus.runtimes.local.budgets import Budget
 from stratus.stores.contract import Store
 from stratus.stores.opening import open_store
-from stratus.trust.secrets import FileSecrets
+from stratus.trust.secrets import EachItsOwn, FileSecrets, Secrets, open_secrets
 
 GRACE = 2.0  # seconds that a function may be late before it is killed
 _RECENT = 8  # what part of the memory catalogs may take that are kept
@@ -35,10 +35,10 @@ _RECENT = 8  # what part of the memory catalogs may take that are kept
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one repository is: its store, and the directory of its keys."""
+    """Where one repository is: its store, and the directory of its keys, or the text that ``open_secrets`` takes."""
 
     store: str
-    keys: Path
+    keys: Path | str
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +49,15 @@ class Task:
         function: its name.
         handler: ``module:name`` of the Handler.
         places: of all repositories, by name.
+        instance: if there is one, only processes of the same instance are asked whether they have ended: containers
+            may look the same from inside.
     """
 
     function: str
     handler: str
     budget: Budget
     places: Mapping[str, Place]
+    instance: str = ""
 
 
 class Desk:
@@ -64,9 +67,9 @@ class Desk:
         self._task = task
         self._stores: dict[str, Store] = {}
         self._recent: dict[str, Recent] = {}
-        self._secrets = FileSecrets({fqrn: place.keys for fqrn, place in task.places.items()})
+        self._secrets = secrets_of(task.places)
         self._log = logging.getLogger(f"stratus.functions.{task.function}")
-        self._process = this_process()
+        self._process = f"{this_process()} {task.instance}".strip()
         module, _, name = task.handler.partition(":")
         self._handler = cast(Handler, getattr(importlib.import_module(module), name))
 
@@ -93,9 +96,12 @@ class Desk:
             log=self._log,
             meter=meter,
             process=self._process,
-            is_gone=has_ended,
+            is_gone=self._is_gone,
             recent=self._recent_of,
         )
+
+    def _is_gone(self, mark: str) -> bool:
+        return mark.endswith(self._task.instance) and has_ended(mark)
 
     def _store(self, fqrn: str) -> Store:
         if fqrn not in self._stores:
@@ -108,6 +114,13 @@ class Desk:
     def _recent_of(self, fqrn: str) -> Recent:
         share = self._task.budget.memory // _RECENT // max(1, len(self._task.places))
         return self._recent.setdefault(fqrn, Recent(share))
+
+
+def secrets_of(places: Mapping[str, Place]) -> Secrets:
+    """The secrets of all of them; one provider is asked once for those that share it."""
+    keys = {place.keys for place in places.values()}
+    opened = {one: FileSecrets(one) if isinstance(one, Path) else open_secrets(one) for one in keys}
+    return EachItsOwn({fqrn: opened[place.keys] for fqrn, place in places.items()})
 
 
 def main(descriptor: int) -> None:
