@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from stratus.errors import Changed, Refused, StoreError, Unknown, Unsuitable
-from stratus.stores.contract import ABSENT, Condition, Exchange, Match, Version
+from stratus.stores.contract import ABSENT, Condition, Exchange, Item, Match, Version
 from stratus.stores.s3 import S3Store
 from stratus.stores.s3_place import FixedKeys, Place
 from stratus.testing.store_kit import object_key
@@ -48,6 +48,25 @@ def test_trouble_passes(store: S3Store, script: Script, key: str, status: int) -
         request()
         assert len(script.asked) == 3
     assert [one.status for one in seen] == [status, status, 200] * 2
+
+
+@pytest.mark.parametrize("key", ["a", OBJECT])
+def test_a_server_that_has_too_much_to_do_is_given_more_time_than_one_in_trouble(
+    store: S3Store, script: Script, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stratus.stores.retries._LONGEST_PAUSE", 0.001)
+    requests: list[Callable[[], object]] = [
+        lambda: store.get(key),
+        lambda: store.put(key, b"1"),
+        lambda: list(store.put_many([Item(key, b"1")])) if key == OBJECT else store.get(key),
+    ]
+    for request in requests:
+        script.say(*[error(503)] * 9, GOOD)
+        request()
+        script.say(*[error(500)] * 9)
+        with pytest.raises(StoreError):
+            request()
+        assert len(script.asked) == 6
 
 
 @pytest.mark.parametrize(("key", "when"), [("a", ABSENT), ("a", MATCH), (OBJECT, ABSENT)])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -45,7 +46,7 @@ from stratus.stores.keys import check_key, object_name
 from stratus.stores.observing import both, pages
 from stratus.stores.parallel import each
 from stratus.stores.prepared import Deferred
-from stratus.stores.retries import ATTEMPTS, Lost, again, pause
+from stratus.stores.retries import ATTEMPTS, Lost, again, attempts, pause
 from stratus.stores.s3_objects import Objects
 from stratus.stores.s3_place import FixedKeys, Place, find_place
 from stratus.stores.s3_wire import Reply, Signed, Wire, elements
@@ -264,13 +265,14 @@ class S3Store:
         return each(self._create, items)
 
     def _create(self, item: Item) -> Created | Present:
-        for attempt in range(ATTEMPTS):
+        for attempt in itertools.count():
             try:
                 self.put(item.key, item.data, Absent())
             except Exists:
                 return Present(item.key)
-            except Unknown:
-                if attempt == ATTEMPTS - 1:
+            except Unknown as error:
+                status = error.__cause__.status if isinstance(error.__cause__, Lost) else 0
+                if attempt + 1 >= attempts(status):
                     raise
                 pause(attempt)
             else:

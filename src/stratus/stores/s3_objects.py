@@ -149,6 +149,7 @@ class Objects:
             return status, StoreError(f"{request} was answered {answer}")
         lost = Lost(f"{request} was answered {answer}" if answer else f"no answer to {request}: {_reason(error)}")
         lost.sent = "kind: Connect," not in str(error)
+        lost.status = status
         return status, lost
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
@@ -20,7 +21,7 @@ from stratus.stores.clock import Clock
 from stratus.stores.contract import Observer, Verb
 from stratus.stores.observing import Watch
 from stratus.stores.parallel import WORKERS
-from stratus.stores.retries import ATTEMPTS, Lost, passes, pause, reason
+from stratus.stores.retries import ATTEMPTS, Lost, attempts, passes, pause, reason
 from stratus.stores.s3_place import Place
 
 CONNECT_TIMEOUT = 10.0  # seconds
@@ -163,18 +164,18 @@ class Wire:
 
     def ask(self, sign: Callable[[], Signed], observer: Observer) -> Reply:
         """Signs and sends, again and again while that may help: for what does no harm twice. Raises Lost."""
-        for attempt in range(ATTEMPTS):
-            last = attempt == ATTEMPTS - 1
+        for attempt in itertools.count():
             known = self.clock.known
             try:
                 reply = self.send(sign(), observer)
             except Lost:
-                if last:
+                if attempt + 1 >= ATTEMPTS:
                     raise
             else:
                 if reply.status == 403 and self.clock.known and not known:
                     continue  # it may have been the date, which the host's clock gave
-                if last or not (passes(reply.status) or reply.code in _PASSING_CODES):
+                passing = passes(reply.status) or reply.code in _PASSING_CODES
+                if not passing or attempt + 1 >= attempts(reply.status):
                     return reply
             pause(attempt)
         raise AssertionError("unreachable")

@@ -30,13 +30,13 @@ from stratus.stores.memory import MemoryStore, utc_now
 from stratus.stores.observing import pages
 from stratus.stores.parallel import WORKERS
 from stratus.stores.prepared import Deferred
-from stratus.stores.retries import ATTEMPTS
+from stratus.stores.retries import attempts, delay
 from stratus.testing.explorer import SimulatedClock
 
 T = TypeVar("T")
 
 LATENCY = 0.030  # seconds from a request to its answer
-_FIRST_PAUSE = 0.1  # seconds before a request that was refused is made again; doubled each time
+_REFUSED = 503
 _READS = frozenset({"get", "head", "list"})
 
 
@@ -192,7 +192,7 @@ class Cloud:
     def _again(self, verb: Verb, key: str, action: Callable[[], T]) -> T:
         """A request that is made again while it is refused."""
         lane = self._lane()
-        for attempt in range(ATTEMPTS):
+        for attempt in range(attempts(_REFUSED)):
             before = len(self._exchanges)
             if not self._refuses(verb, key, lane):
                 try:
@@ -200,8 +200,8 @@ class Cloud:
                 finally:
                     self._took(lane, max(len(self._exchanges) - before, 1))  # the pages of a listing are in sequence
             self._took(lane, 1)
-            self._lanes[lane] += _FIRST_PAUSE * 2**attempt
-        raise StoreError(f"{verb} {key} was answered 503")
+            self._lanes[lane] += delay(attempt) * self._chance.uniform(0.5, 1)
+        raise StoreError(f"{verb} {key} was answered {_REFUSED}")
 
     def _lane(self) -> int:
         return min(range(len(self._lanes)), key=self._lanes.__getitem__)
@@ -218,7 +218,7 @@ class Cloud:
         over = self._asked[second] > (self._limits.reads if reads else self._limits.writes)
         if over or self._chance.random() < self._failing:
             self.refused += 1
-            self._exchanges.append(Exchange(verb, key, 503, 0, 0, self._latency))
+            self._exchanges.append(Exchange(verb, key, _REFUSED, 0, 0, self._latency))
             return True
         return False
 

@@ -46,7 +46,7 @@ from stratus.formats.receipt import Receipt
 from stratus.stores.contract import Observer
 from stratus.stores.observing import Watch
 from stratus.stores.parallel import WORKERS
-from stratus.stores.retries import ATTEMPTS, pause, reason
+from stratus.stores.retries import attempts, pause, reason
 from stratus.trust.credentials import Credential
 
 _CONNECT = 10.0  # seconds
@@ -80,12 +80,13 @@ class LeaseName:
 
 
 class _Passing(Exception):
-    """An answer that may be another one in a moment, or none; ``after`` so many seconds, if it says so."""
+    """An answer that may be another one in a moment, or none: status 0; ``after`` so many seconds, if it says so."""
 
-    def __init__(self, error: StratusError, after: float = 0.0) -> None:
+    def __init__(self, error: StratusError, after: float = 0.0, status: int = 0) -> None:
         super().__init__(str(error))
         self.error = error
         self.after = after
+        self.status = status
 
 
 class GrantOver(Refused):
@@ -175,11 +176,11 @@ class ApiClient:
         An object is what its name says, whoever puts it, so a PUT whose answer was lost is repeated.
         """
         url = urljoin(self._base + lease.target(_GRANTS), grant.url)
-        for attempt in range(ATTEMPTS):
+        for attempt in itertools.count():
             try:
                 return self._put(url, grant, body, observer)
             except _Passing as passing:
-                if attempt == ATTEMPTS - 1:
+                if attempt + 1 >= attempts(passing.status):
                     raise passing.error from passing
             pause(attempt)
         raise AssertionError("unreachable")
@@ -201,7 +202,7 @@ class ApiClient:
         if reply.status == 403:
             raise GrantOver(answered.message, hint="publish again; is a clock wrong, or the network slow?")
         if reply.status in _PASSING_UPLOADS:
-            raise _Passing(answered)
+            raise _Passing(answered, status=reply.status)
         raise answered
 
     def submit(self, lease: LeaseName, token: str, file: bytes, staged: str | None = None) -> Receipt | Queued:
