@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from stratus.errors import BadFormat
 from stratus.formats import certificates, signed
@@ -70,6 +72,52 @@ def test_only_rsa_keys_can_have_signed_anything() -> None:
     pem = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
     with pytest.raises(BadFormat):
         certificates.public_key(pem)
+
+
+@pytest.mark.parametrize("size", [1024, 2048, 3072])
+def test_an_rsa_key_is_read_as_the_library_reads_it(size: int) -> None:
+    key = rsa.generate_private_key(3 if size == 1024 else 65537, size).public_key()
+    forms = serialization.PublicFormat
+    for form in (forms.SubjectPublicKeyInfo, forms.PKCS1):
+        pem = key.public_bytes(serialization.Encoding.PEM, form)
+        assert certificates.load_public_key(pem) == key
+        assert certificates.load_public_key(b"\n" + pem.replace(b"\n", b"\r\n")) == key
+
+
+def test_an_rsa_key_that_is_damaged_is_refused() -> None:
+    key = rsa.generate_private_key(65537, 1024).public_key()
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    def read(damaged: bytes) -> object:
+        return certificates.load_public_key(
+            b"-----BEGIN PUBLIC KEY-----\n" + base64.encodebytes(damaged) + b"-----END PUBLIC KEY-----\n"
+        )
+
+    assert read(der) == key
+    for position in range(len(der)):
+        for damaged in (der[:position], der + der[:position] + b"x"):
+            with pytest.raises(BadFormat):
+                read(damaged)
+        flipped = bytearray(der)
+        flipped[position] ^= 0x80
+        try:
+            found = read(bytes(flipped))
+        except BadFormat:
+            continue
+        assert found == serialization.load_der_public_key(bytes(flipped))
+
+
+def test_reading_an_rsa_key_needs_little_of_the_library(tmp_path: Path) -> None:
+    repository = stock.unpack("sample", tmp_path)
+    program = f"""
+import sys
+from stratus.formats import certificates
+certificates.load_public_key({repository.public_key!r})
+certificates.public_key({certificate(repository)!r})
+print([name for name in ("x509", "hazmat.primitives.serialization") if f"cryptography.{{name}}" in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("pem", [b"", b"x", b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"])

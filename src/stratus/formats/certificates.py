@@ -12,11 +12,12 @@ import base64
 import binascii
 import re
 import zlib
+from types import ModuleType
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 
 from stratus.errors import BadFormat, BadSignature
@@ -24,8 +25,12 @@ from stratus.formats.hashes import Algorithm, Digest
 from stratus.formats.signed import Signed
 
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----(.*?)-----END CERTIFICATE-----", re.DOTALL)
+_PEM_OF_KEY = re.compile(rb"\s*-----BEGIN PUBLIC KEY-----([A-Za-z0-9+/=\s]*)-----END PUBLIC KEY-----\s*")
 _VERSION = 0xA0  # the tag of the one field of a certificate that may be absent before the key
 _BEFORE_KEY = 5  # fields: serial number, algorithm, issuer, validity, subject
+_RSA = bytes.fromhex("300d06092a864886f70d0101010500")  # the AlgorithmIdentifier of an RSA key (RFC 3279, 2.3.1)
+_NO_BITS_UNUSED = b"\0"
+_INTEGER, _BIT_STRING, _SEQUENCE = 0x02, 0x03, 0x30  # tags
 SIZE_MAX = 1 << 20  # bytes, as for the stock client
 
 
@@ -49,7 +54,8 @@ def fingerprint(pem: bytes, algorithm: Algorithm) -> Digest:
 def public_key(certificate_pem: bytes) -> RSAPublicKey:
     """The key in a certificate. Raises BadFormat unless it is an RSA key."""
     try:
-        key = serialization.load_der_public_key(_key_info(_der(certificate_pem)))
+        info = _key_info(_der(certificate_pem))
+        key = _rsa_key(info) or _serialization().load_der_public_key(info)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadFormat(f"a certificate with a bad key: {error}") from error
     if not isinstance(key, RSAPublicKey):
@@ -60,7 +66,9 @@ def public_key(certificate_pem: bytes) -> RSAPublicKey:
 def load_public_key(pem: bytes) -> RSAPublicKey:
     """A master key from its PEM (``<fqrn>.pub``). Raises BadFormat unless it is an RSA key."""
     try:
-        key = serialization.load_pem_public_key(pem)
+        found = _PEM_OF_KEY.fullmatch(pem)
+        key = _rsa_key(base64.b64decode(b"".join(found[1].split()))) if found else None
+        key = key or _serialization().load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise BadFormat("not a public key in PEM form", hint="give the repository's .pub file") from error
     if not isinstance(key, RSAPublicKey):
@@ -100,8 +108,44 @@ def _der(pem: bytes) -> bytes:
     raise BadFormat("not a certificate in PEM form")
 
 
-# The key is all that is wanted of a certificate, and ``cryptography.x509`` takes as long to import as everything else
-# that a reader needs.
+# A reader wants RSA keys and nothing else, for which ``x509`` and ``serialization`` of ``cryptography`` take longer to
+# import than everything else in it.
+def _rsa_key(info: bytes) -> RSAPublicKey | None:
+    """The key of a SubjectPublicKeyInfo (RFC 3279, 2.3.1); None if it is of another kind, or not in its only DER form.
+
+    Raises ValueError.
+    """
+    _, at, _ = _element(info, 0)
+    if info[at : at + len(_RSA)] != _RSA:
+        return None
+    _, at, _ = _element(info, at + len(_RSA))
+    _, at, _ = _element(info, at + len(_NO_BITS_UNUSED))
+    _, at, middle = _element(info, at)
+    _, start, end = _element(info, middle)
+    modulus, exponent = int.from_bytes(info[at:middle], "big"), int.from_bytes(info[start:end], "big")
+    pair = _packed(_SEQUENCE, _integer(modulus) + _integer(exponent))
+    if info != _packed(_SEQUENCE, _RSA + _packed(_BIT_STRING, _NO_BITS_UNUSED + pair)):
+        return None
+    return RSAPublicNumbers(exponent, modulus).public_key()
+
+
+def _integer(number: int) -> bytes:
+    return _packed(_INTEGER, number.to_bytes(number.bit_length() // 8 + 1, "big"))
+
+
+def _packed(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    length = bytes([size]) if size < 0x80 else size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag]) + (length if size < 0x80 else bytes([0x80 + len(length)]) + length) + content
+
+
+def _serialization() -> ModuleType:
+    """For keys in forms that are rare."""
+    from cryptography.hazmat.primitives import serialization
+
+    return serialization
+
+
 def _key_info(der: bytes) -> bytes:
     """The SubjectPublicKeyInfo of a certificate (RFC 5280, 4.1). Raises ValueError for what is none."""
     _, start, end = _element(der, 0)
