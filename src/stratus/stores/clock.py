@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
+
+import msgspec
 
 
-@dataclass(slots=True)
-class Clock:
+@lru_cache(maxsize=256)  # a second has one text, and many answers
+def parse_date(text: str) -> datetime:
+    """A date of HTTP. Raises ValueError."""
+    return parsedate_to_datetime(text).astimezone(UTC)
+
+
+class Clock(msgspec.Struct):
     """The store's clock: the Date of the last answer and the monotonic time since; before the first, the host's."""
 
     known: bool = False
-    _last: tuple[datetime, float] = field(default_factory=lambda: (datetime.now(UTC), time.monotonic()))
+    _last: tuple[datetime, float] = msgspec.field(default_factory=lambda: (datetime.now(UTC), time.monotonic()))
 
     def learn(self, date: str) -> None:
         try:
-            self._last = (parsedate_to_datetime(date).astimezone(UTC), time.monotonic())
+            self._last = (parse_date(date), time.monotonic())
         except ValueError:
             return
         self.known = True

@@ -15,7 +15,6 @@ import itertools
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 from urllib.parse import quote, unquote_plus
 from xml.sax.saxutils import escape
@@ -23,6 +22,7 @@ from xml.sax.saxutils import escape
 from typing_extensions import Buffer
 
 from stratus.errors import Changed, Exists, NotFound, Refused, StoreError, Unknown, Unsuitable
+from stratus.stores.clock import parse_date
 from stratus.stores.contract import (
     ALWAYS,
     Absent,
@@ -447,7 +447,7 @@ def _fields(headers: Headers) -> dict[str, str]:
 
 def _date(reply: Reply) -> datetime:
     try:
-        return parsedate_to_datetime(reply.headers["Last-Modified"]).astimezone(UTC)
+        return parse_date(reply.headers["last-modified"])
     except (KeyError, ValueError):
         raise _no_server(reply, "an object") from None
 
@@ -461,7 +461,7 @@ def _parsed(reply: Reply, wanted: str, *path: str) -> list[dict[str, str]]:
 
 def _no_server(reply: Reply, wanted: str) -> StoreError:
     request = f"{reply.signed.method} {reply.signed.url.partition('?')[0]}"
-    sent = reply.headers.get("Content-Type", "nothing")
+    sent = reply.headers.get("content-type", "nothing")
     return StoreError(
         f"what answers {request} is no S3 server: it sends {sent} instead of {wanted}",
         hint="check the endpoint: a proxy or a login page may be in the way",

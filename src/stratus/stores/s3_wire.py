@@ -1,4 +1,4 @@
-"""S3 requests of our own: signed by botocore, dated by the store's clock, sent once over one pool of connections."""
+"""S3 requests of our own: dated by the store's clock, signed, sent once over connections that are kept."""
 
 from __future__ import annotations
 
@@ -6,31 +6,27 @@ import itertools
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
 
-import urllib3
-from botocore.auth import SIGV4_TIMESTAMP, S3SigV4Auth, S3SigV4QueryAuth
-from botocore.awsrequest import AWSRequest
-from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError
+import msgspec
 
 from stratus._version import __version__
 from stratus.errors import Refused, StoreError, Unsuitable
 from stratus.stores.clock import Clock
+from stratus.stores.connections import Connections, NotConnected
 from stratus.stores.contract import Observer, Verb
 from stratus.stores.observing import Watch
 from stratus.stores.parallel import WORKERS
 from stratus.stores.retries import ATTEMPTS, Lost, attempts, passes, pause, reason
 from stratus.stores.s3_place import Place
+from stratus.stores.s3_signing import Signer
 
 CONNECT_TIMEOUT = 10.0  # seconds
 _PASSING_CODES = frozenset({"OperationAborted", "ConditionalRequestConflict"})
 READ_TIMEOUT = 60.0  # seconds; contended keys of some servers take many
+_AGENT = {"User-Agent": f"stratus/{__version__}"}
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """A request that is ready to be sent."""
 
     verb: Verb
@@ -41,9 +37,8 @@ class Signed:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Status, headers and body of an answer, and what asked for it."""
+class Reply(msgspec.Struct, frozen=True):
+    """Status, headers (by names in lower case) and body of an answer, and what asked for it."""
 
     signed: Signed
     status: int
@@ -52,7 +47,7 @@ class Reply:
 
     @property
     def version(self) -> str:
-        return self.headers.get("ETag", "").strip('"')
+        return self.headers.get("etag", "").strip('"')
 
     @property
     def code(self) -> str:
@@ -80,36 +75,21 @@ class Reply:
         return StoreError(message, hint="check the store's URL, and the server's log")
 
 
-class _Dated:
-    """Makes botocore's signers use the time that it is told."""
-
-    moment: Callable[[], datetime]
-
-    def _modify_request_before_signing(self, request: Any) -> None:
-        request.context["timestamp"] = self.moment().strftime(SIGV4_TIMESTAMP)
-        super()._modify_request_before_signing(request)  # type: ignore[misc]
-
-
-class _HeaderSigner(_Dated, S3SigV4Auth):  # type: ignore[misc]
-    pass
-
-
-class _QuerySigner(_Dated, S3SigV4QueryAuth):  # type: ignore[misc]
-    pass
-
-
 class Wire:
     """Signs and sends; thread-safe."""
 
     def __init__(self, place: Place) -> None:
         self.place = place
         self.clock = Clock()
-        self._pool = urllib3.PoolManager(
-            maxsize=2 * WORKERS,
-            retries=False,
-            timeout=urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
-            ca_certs=os.environ.get("AWS_CA_BUNDLE"),
+        self._signer = Signer(place.region)
+        self._connections = Connections(
+            place.base,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
+            kept=2 * WORKERS,
+            certificates=os.environ.get("AWS_CA_BUNDLE"),
         )
+        self._origin = "/".join(place.base.split("/", 3)[:3])
 
     def sign(
         self,
@@ -124,43 +104,40 @@ class Wire:
     ) -> Signed:
         """``key`` None is the bucket itself; ``label`` is what observers are told, if not the key."""
         url = self.place.address(key, query)
-        request = AWSRequest(method, url, {"User-Agent": f"stratus/{__version__}", **(headers or {})}, body)
-        if self.place.credentials is not None:
-            signer = _HeaderSigner(self.place.credentials.get_frozen_credentials(), "s3", self.place.region)
-            signer.moment = self.clock.now
-            signer.add_auth(request)
+        fields = {"Host": self._connections.host, **(headers or {})}
+        credentials = self.place.credentials
+        if credentials is not None:
+            target, keys = self._target(url), credentials.get_frozen_credentials()
+            fields = self._signer.sign(keys, method, target, fields, body, self.clock.now())
         told = label if label is not None else key or ""
-        return Signed(verb, told, method, url, dict(request.headers.items()), body)
+        return Signed(verb, told, method, url, fields, body)
+
+    def _target(self, url: str) -> str:
+        return url[len(self._origin) :]
 
     def presign(self, key: str, headers: Mapping[str, str], seconds: int) -> str:
         """The URL of a PUT with just these headers. The place must have credentials."""
+        from stratus.stores.s3_grants import presign_put
+
         assert self.place.credentials is not None
-        request = AWSRequest("PUT", self.place.address(key), dict(headers))
-        signer = _QuerySigner(self.place.credentials.get_frozen_credentials(), "s3", self.place.region, seconds)
-        signer.moment = self.clock.now
-        signer.add_auth(request)
-        return str(request.url)
+        keys = self.place.credentials.get_frozen_credentials()
+        return presign_put(keys, self.place.region, self.place.address(key), headers, seconds, self.clock.now())
 
     def send(self, signed: Signed, observer: Observer) -> Reply:
         """Sends it once. Raises Lost."""
         watch = Watch(observer, signed.verb, signed.key)
         try:
-            answer = self._pool.request(
-                signed.method,
-                signed.url,
-                body=signed.body,
-                headers=signed.headers,
-                redirect=False,
-                decode_content=False,
+            answer = self._connections.ask(
+                signed.method, self._target(signed.url), {**signed.headers, **_AGENT}, signed.body
             )
-        except HTTPError as error:
+        except OSError as error:
             watch.tell(0, sent=len(signed.body))
             lost = Lost(f"no answer to {signed.method} {signed.url.partition('?')[0]}: {reason(error)}")
-            lost.sent = not isinstance(error, (NewConnectionError, ConnectTimeoutError))
+            lost.sent = not isinstance(error, NotConnected)
             raise lost from error
-        watch.tell(answer.status, sent=len(signed.body), received=len(answer.data))
-        self.clock.learn(answer.headers.get("Date", ""))
-        return Reply(signed, answer.status, answer.headers, answer.data)
+        watch.tell(answer.status, sent=len(signed.body), received=len(answer.body))
+        self.clock.learn(answer.headers.get("date", ""))
+        return Reply(signed, answer.status, answer.headers, answer.body)
 
     def ask(self, sign: Callable[[], Signed], observer: Observer) -> Reply:
         """Signs and sends, again and again while that may help: for what does no harm twice. Raises Lost."""
