@@ -14,9 +14,11 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec.structs import replace
 
 from bench import data
 from bench.measuring import STRATUS, Used, Values, cpus, machine, print_table, rounded, run, walls, write_results

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from queue import Empty, PriorityQueue, SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from stratus.errors import StratusError
@@ -20,7 +20,6 @@ from stratus.stores.flows import Answer, Flow, Request
 T = TypeVar("T")
 
 REQUESTS = 24  # under way at once
-_NOTHING = 1 << 62  # comes after all tasks
 
 
 @dataclass(slots=True)
@@ -34,22 +33,26 @@ class _Task:
 
 @dataclass(slots=True)
 class _Running:
-    """Requests of the tasks that began first are made first, so that some end while others go on."""
+    """Requests of the tasks that began first are made first, so that some end while others go on.
+
+    Attributes:
+        waiting: requests for which there is no thread yet; ``asked`` are those under way, ``None`` ends a thread.
+    """
 
     store: Store
-    asked: PriorityQueue[tuple[int, int, Request | None, int]] = field(default_factory=PriorityQueue)
+    waiting: list[tuple[int, int, Request, int]] = field(default_factory=list)
+    asked: SimpleQueue[tuple[int, Request, int] | None] = field(default_factory=SimpleQueue)
     answered: SimpleQueue[tuple[int, int, Answer]] = field(default_factory=SimpleQueue)
     asleep: list[tuple[float, int, int]] = field(default_factory=list)
     order: itertools.count[int] = field(default_factory=itertools.count)
     tasks: list[_Task] = field(default_factory=list)
     alive: int = 0
+    under_way: int = 0
 
     def ask(self) -> None:
         """What each thread does: makes requests, until there is none."""
-        while True:
-            number, _, request, index = self.asked.get()
-            if request is None:
-                return
+        while (asked := self.asked.get()) is not None:
+            number, request, index = asked
             self.answered.put((number, index, flows.answer(request, self.store)))
 
     def advance(self, task: _Task, answers: tuple[Answer, ...] | None) -> None:
@@ -64,8 +67,11 @@ class _Running:
             for index, request in enumerate(requests):
                 if isinstance(request, flows.Sleep):
                     heapq.heappush(self.asleep, (time.monotonic() + request.seconds, task.number, index))
+                elif isinstance(request, flows.Now):
+                    self.under_way += 1
+                    self.answered.put((task.number, index, flows.answer(request, self.store)))
                 else:
-                    self.asked.put((task.number, next(self.order), request, index))
+                    heapq.heappush(self.waiting, (task.number, next(self.order), request, index))
             return
         self.alive -= 1
 
@@ -85,9 +91,15 @@ class _Running:
             while self.asleep and self.asleep[0][0] <= time.monotonic():
                 _, number, index = heapq.heappop(self.asleep)
                 self.take(number, index, flows.Done(None))
+            while self.waiting and self.under_way < REQUESTS:
+                number, _, request, index = heapq.heappop(self.waiting)
+                self.asked.put((number, request, index))
+                self.under_way += 1
             timeout = max(self.asleep[0][0] - time.monotonic(), 0) if self.asleep else None
             with contextlib.suppress(Empty):
-                self.take(*self.answered.get(timeout=timeout))
+                answer = self.answered.get(timeout=timeout)
+                self.under_way -= 1
+                self.take(*answer)
 
 
 def run_tasks(begin: Iterable[Flow[T]], store: Store) -> list[T]:
@@ -100,7 +112,7 @@ def run_tasks(begin: Iterable[Flow[T]], store: Store) -> list[T]:
         running.run(begin)
     finally:
         for _ in threads:
-            running.asked.put((_NOTHING, 0, None, 0))
+            running.asked.put(None)
         for thread in threads:
             thread.join()
     for task in running.tasks:

@@ -62,7 +62,7 @@ T = TypeVar("T")
 
 WRITERS = (1, 10, 100, 500)
 QUICK_WRITERS = (1, 4)
-PUBLISHES = 300  # for each number of writers; each of them publishes at least once
+PUBLISHES = 1_000  # for each number of writers, who publish once at least, and 30 times at most
 QUEUED = (100, 500)
 QUICK_QUEUED = (8,)
 FILES = 20
@@ -70,7 +70,7 @@ PUTS = FILES + 5  # claim, change set, queue entry, seal and receipt besides
 PROCESSES = 2
 _QUIET = Epoch(0, "quiet")
 _LAYOUT = Layout(FQRN)
-_FIRST_POLL, _LONGEST_POLL = 0.2, 5.0  # seconds between two looks for a receipt
+_FIRST_POLL, _LONGEST_POLL = 0.2, 5.0  # seconds between two looks for a receipt; more where submitting took longer
 _TRIES, _FIRST_PAUSE = 8, 0.1  # of a request whose answer was lost; seconds, doubled each time
 _IDLE = 0.05  # seconds until a committer looks again
 
@@ -173,8 +173,9 @@ class Party:
         return ended
 
     def publish(self, path: bytes) -> Flow[Receipt]:
+        begun = self.clock()
         change_set, _ = yield from self.submit(path)
-        pause = _FIRST_POLL
+        pause = min(max(_FIRST_POLL, (self.clock() - begun) / 2), _LONGEST_POLL)
         while True:
             yield from flows.sleep(pause * random.uniform(0.5, 1))
             receipt = yield from find_receipt(_LAYOUT, change_set)

@@ -18,14 +18,9 @@ in the file that ``token_file`` names or in ``STRATUS_TOKEN``.
 from __future__ import annotations
 
 import os
-import tempfile
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
-
-import platformdirs
+from typing import Any, NamedTuple
 
 from stratus.errors import StratusError, UsageError
 
@@ -33,8 +28,7 @@ _FILE = "config.toml"
 _SYSTEM = Path("/etc/stratus") / _FILE
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryConfig:
+class RepositoryConfig(NamedTuple):
     """What is known here of one repository; all of it may be missing."""
 
     store: str | None = None
@@ -60,6 +54,8 @@ def token_of_environment() -> str | None:
 
 def config_directory() -> Path:
     """The user's own directory for configuration and keys."""
+    import platformdirs
+
     return Path(platformdirs.user_config_dir("stratus"))
 
 
@@ -70,7 +66,12 @@ def keys_directory() -> Path:
 
 def cache_directory() -> Path:
     """Where mounts keep objects unless somebody says otherwise."""
-    return Path(os.environ.get("STRATUS_CACHE") or platformdirs.user_cache_dir("stratus"))
+    named = os.environ.get("STRATUS_CACHE")
+    if named:
+        return Path(named)
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("stratus"))
 
 
 def config_file() -> Path:
@@ -106,20 +107,24 @@ def forget(fqrn: str) -> None:
 
 def _read(file: Path) -> dict[str, RepositoryConfig]:
     try:
-        content = tomllib.loads(file.read_text())
+        text = file.read_text()
+        import tomllib
+
+        content = tomllib.loads(text)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read {file}: {error}", hint="mend the file, or move it away") from error
-    known = {field.name for field in fields(RepositoryConfig)}
     tables: Mapping[str, Any] = content.get("repositories", {})
     result = {}
     for fqrn, table in tables.items():
-        unknown = [key for key, value in table.items() if key not in known or not isinstance(value, str)]
+        unknown = [
+            key for key, value in table.items() if key not in RepositoryConfig._fields or not isinstance(value, str)
+        ]
         if unknown:
             raise UsageError(
                 f'{file}: [repositories."{fqrn}"] has {unknown[0]!r}',
-                hint=f"each of these takes a string: {', '.join(sorted(known))}",
+                hint=f"each of these takes a string: {', '.join(sorted(RepositoryConfig._fields))}",
             )
         result[fqrn] = RepositoryConfig(**table)
     return result
@@ -127,14 +132,14 @@ def _read(file: Path) -> dict[str, RepositoryConfig]:
 
 def _write(file: Path, known: Mapping[str, RepositoryConfig]) -> Path:
     import json
+    import tempfile
 
     lines = ["# Written by stratus; may be edited, but comments are not kept.\n"]
     for fqrn, repository in sorted(known.items()):
         lines.append(f"\n[repositories.{json.dumps(fqrn)}]\n")
-        for field in fields(repository):
-            value = getattr(repository, field.name)
+        for name, value in repository._asdict().items():
             if value is not None:
-                lines.append(f"{field.name} = {json.dumps(value)}\n")  # a JSON string is a TOML string
+                lines.append(f"{name} = {json.dumps(value)}\n")  # a JSON string is a TOML string
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=f".{file.name}.", delete=False) as temporary:

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER, Weights, cuts
 from stratus.catalogs.structure import MARKER

@@ -100,4 +100,4 @@ def test_headers_are_stored_with_an_object(ceph_store: S3Store, key: str, header
     ceph_store.put(key, b"1", ABSENT)
     wire = Wire(ceph_store.place)
     stored = wire.send(wire.sign("get", "GET", key), ignore).headers
-    assert Headers(stored["Content-Type"], stored["Cache-Control"]) == headers
+    assert Headers(stored["content-type"], stored["cache-control"]) == headers

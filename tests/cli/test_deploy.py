@@ -10,12 +10,12 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 
 from stratus.formats import messages
 from stratus.formats.messages import GrantsRequest, Wanted

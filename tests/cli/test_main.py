@@ -93,3 +93,21 @@ def test_help_and_version_load_nothing_heavy() -> None:
     program += f"print([name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_the_process_ends_at_once_but_not_before_its_output_and_threads_are_done() -> None:
+    program = """
+import atexit, sys, threading, time
+from stratus.cli import main
+atexit.register(print, "taken apart")
+if sys.argv.pop() == "thread":
+    threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+sys.exit(main.main())
+"""
+
+    def ended(how: str) -> list[str]:
+        command = [sys.executable, "-c", program, "--version", how]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+    assert ended("alone") == [f"stratus {__version__}"]
+    assert ended("thread") == [f"stratus {__version__}", "thread", "taken apart"]

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import errno
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from stratus.client.inodes import InodeTable, inode_of, same_data
 from stratus.formats.entries import Content, Kind

@@ -1,8 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from stratus.client.xattrs import Facts, MagicXattrs, wants_catalog
 from stratus.formats.compression import Compression

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from stratus.commit import locking
 from stratus.commit.committing import Budget, Committed, Committer, commit

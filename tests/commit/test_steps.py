@@ -164,7 +164,7 @@ def writing(place: Site, name: str) -> Flow[Receipt]:
         now = yield from flows.now()
         if seen.is_free(now, lambda _: False):
             with contextlib.suppress(StoreError):
-                yield from place.commit(Submitted(seen, submitted.collection))
+                yield from place.commit(Submitted(seen))
         receipt = yield from _again(lambda: find_receipt(LAYOUT, held.claim.id))
         if receipt is not None:
             return receipt

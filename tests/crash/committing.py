@@ -134,8 +134,7 @@ def tree(own: RepositoryKeys, before_signing: Callable[[], None] = lambda: None)
     return RepositoryTree(LAYOUT, Settings(), lambda data: verify_manifest(data, own.certificate, FQRN), sign, Recent())
 
 
-@dataclass(frozen=True, slots=True)
-class DeadlyTree(RepositoryTree):
+class DeadlyTree(RepositoryTree, frozen=True):
     """Folding one of the change sets kills the process."""
 
     deadly: str = ""

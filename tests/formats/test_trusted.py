@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
+from msgspec.structs import replace
 
 from stratus.errors import BadFormat, BadHash, BadSignature, Expired, RolledBack, Untrusted, WrongName
 from stratus.formats import certificates, signed
@@ -27,8 +28,7 @@ ATTACKER = RepositoryKeys.generate(FQRN)
 OWNER = RepositoryKeys.generate(FQRN)
 
 
-@dataclass(frozen=True)
-class Chain:
+class Chain(msgspec.Struct, frozen=True):
     """What a server shows, and what the client starts from."""
 
     manifest: bytes

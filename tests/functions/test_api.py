@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stratus.catalogs.workbench import store_catalog
 from stratus.errors import LeaseHeld, Rejected

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from stratus.costs.meter import Meter
 from stratus.errors import BadFormat, NoSuchRepository, StoreError

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Iterator
 from datetime import timedelta
 from secrets import token_hex
 
+import msgspec
 import pytest
 import urllib3
 
@@ -46,7 +46,7 @@ def proxy(s3_server: LocalS3) -> Iterator[Proxy]:
 @pytest.fixture
 def proxied(s3_store: S3Store, proxy: Proxy) -> S3Store:
     """The store of ``s3_store`` behind the proxy."""
-    return S3Store.at(dataclasses.replace(s3_store.place, base=f"{proxy.endpoint}/{BUCKET}"))
+    return S3Store.at(msgspec.structs.replace(s3_store.place, base=f"{proxy.endpoint}/{BUCKET}"))
 
 
 # -- what is stored --------------------------------------------------------------------------------------------------
@@ -79,7 +79,7 @@ def test_a_copy_has_the_headers_of_its_new_key(s3_store: S3Store) -> None:
 def _headers(store: S3Store, key: str) -> Headers:
     wire = s3_wire.Wire(store.place)
     reply = wire.send(wire.sign("get", "GET", key), lambda _: None)
-    return Headers(reply.headers["Content-Type"], reply.headers.get("Cache-Control", ""))
+    return Headers(reply.headers["content-type"], reply.headers.get("cache-control", ""))
 
 
 # -- answers that are lost -------------------------------------------------------------------------------------------
@@ -111,7 +111,7 @@ def test_a_conditional_put_that_times_out_is_unknown(
     s3_store: S3Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(s3_wire, "READ_TIMEOUT", 0.5)
-    slow = S3Store.at(dataclasses.replace(s3_store.place, base=f"{proxy.endpoint}/{BUCKET}"))
+    slow = S3Store.at(msgspec.structs.replace(s3_store.place, base=f"{proxy.endpoint}/{BUCKET}"))
     slow.now()
     proxy.lose(Mood.STALL)
     with pytest.raises(Unknown):
@@ -120,7 +120,7 @@ def test_a_conditional_put_that_times_out_is_unknown(
 
 
 def test_a_conditional_put_that_was_never_sent_is_not_unknown(s3_store: S3Store) -> None:
-    nowhere = S3Store.at(dataclasses.replace(s3_store.place, base="http://127.0.0.1:9/bucket"))
+    nowhere = S3Store.at(msgspec.structs.replace(s3_store.place, base="http://127.0.0.1:9/bucket"))
     for key in ("a", object_key(b"1")):
         with pytest.raises(StoreError) as caught:
             nowhere.put(key, b"1", ABSENT)
@@ -167,7 +167,7 @@ def test_a_store_that_cannot_be_reached_says_where_it_looked(
     s3_store: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("stratus.stores.retries._FIRST_PAUSE", 0.001)
-    nowhere = S3Store.at(dataclasses.replace(s3_store.place, base="http://127.0.0.1:9/bucket"))
+    nowhere = S3Store.at(msgspec.structs.replace(s3_store.place, base="http://127.0.0.1:9/bucket"))
     for key in ("a", object_key(b"1")):
         with pytest.raises(StoreError, match=r"http://127\.0\.0\.1:9/bucket/"):
             nowhere.get(key)

@@ -9,9 +9,11 @@ import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from stratus.formats import paths, rows
 from stratus.formats.compression import Compression

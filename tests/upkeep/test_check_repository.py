@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from stratus.formats.hashes import Digest, ObjectId, Suffix
 from stratus.trust.keys import RepositoryKeys

@@ -8,16 +8,16 @@ unless no child has the least weight for that. Source: ``cvmfs/catalog_balancer_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from stratus.formats import paths
 
 AUTOMATIC_MARKER = b".cvmfsautocatalog"
 
 
-@dataclass(frozen=True, slots=True)
-class Weights:
+class Weights(msgspec.Struct, frozen=True):
     """Limits in rows: a catalog with more than ``most`` is cut, none with fewer than ``least`` is made or kept."""
 
     most: int = 50_000

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER, Weights, cuts
 from stratus.catalogs.structure import MARKER, Made, check_marker, implied, marker, too_large
@@ -28,8 +30,7 @@ _UID = rows.VALUES.index("uid")  # the group's id is behind it
 _BOTH_MARKERS = (MARKER, AUTOMATIC_MARKER)
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(msgspec.Struct, frozen=True):
     """A sub tree that is ready to be stored and attached.
 
     Attributes:
@@ -58,8 +59,7 @@ def build(
     return build_rows(_Rows(entries), top, algorithm, timestamp, weights, rules, owner, keep)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows(Iterable[Raw]):
+class _Rows(msgspec.Struct, frozen=True):
     entries: Iterable[Entry]
 
     def __iter__(self) -> Iterator[Raw]:
@@ -85,19 +85,27 @@ def build_rows(
     """
     made = Made(algorithm, timestamp * 1_000_000_000)
     plan = _Plan(top)
-    for row in _whole(found, top, owner, made.mtime_ns):
+    missing: dict[bytes, list[Raw]] = {}
+    for row in _whole(found, top, owner, made.mtime_ns, missing):
         plan.add(row)
     if top not in plan.subdirectories:
         raise Rejected(f"nothing is to be attached at {paths.display(top)}", reason="bad_attach", path=top)
     plan.decide(weights, rules, made.warnings)
     building = _Building(plan, made, timestamp, keep)
-    for row in _whole(found, top, owner, made.mtime_ns):
+    for row in found:
+        for directory in missing.get(row[0], ()):
+            building.add(directory)
         building.add(row)
     return building.finish()
 
 
-def _whole(found: Iterable[Raw], top: bytes, owner: tuple[int, int] | None, mtime_ns: int) -> Iterator[Raw]:
-    """The rows and the directories that they imply, every branch in one piece. Raises Rejected."""
+def _whole(
+    found: Iterable[Raw], top: bytes, owner: tuple[int, int] | None, mtime_ns: int, missing: dict[bytes, list[Raw]]
+) -> Iterator[Raw]:
+    """The rows and the directories that they imply, every branch in one piece. Raises Rejected.
+
+    The directories are noted as ``missing``, by the path of the row that they come before.
+    """
     made: set[bytes] = set()  # directories
     over: set[bytes] = set()  # directories that were left
     way: list[bytes] = []  # directories from the top to where we are
@@ -116,7 +124,9 @@ def _whole(found: Iterable[Raw], top: bytes, owner: tuple[int, int] | None, mtim
                     raise _unsorted(path)
                 if directory not in made:
                     made.add(directory)
-                    yield rows.raw(Row(implied(directory, owner or _owner(values), mtime_ns)))
+                    row_of_directory = rows.raw(Row(implied(directory, owner or _owner(values), mtime_ns)))
+                    missing.setdefault(path, []).append(row_of_directory)
+                    yield row_of_directory
                 way.append(directory)
         if values[MODE] & TYPE_MASK == DIRECTORY_TYPE:
             if path in made:
@@ -264,8 +274,7 @@ def _rows(directories: dict[bytes, int]) -> int:
     return len(directories) + sum(directories.values())
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(msgspec.Struct):
     """A catalog that is being written."""
 
     catalog: Catalog
@@ -306,7 +315,7 @@ class _Building:
         row = rows.read(plain)
         if self._way:
             self._way[-1].catalog.insert(replace(row, transition=Transition.MOUNTPOINT))
-        catalog = Catalog.create(replace(row, transition=Transition.ROOT))
+        catalog = Catalog.create(replace(row, transition=Transition.ROOT), read=False)
         for name in self._plan.added.get(path, ()):
             catalog.insert(Row(marker(row.entry, name, self._made)))
         self._way.append(_Open(catalog, row, path + b"/"))

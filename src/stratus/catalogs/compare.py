@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.tree import CatalogTree
 from stratus.formats import paths
 from stratus.formats.entries import Entry, Kind, Row, Transition
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(msgspec.Struct, frozen=True):
     """A path at which two trees differ: ``before`` is None for what was added, ``after`` for what was removed."""
 
     path: bytes

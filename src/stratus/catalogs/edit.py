@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import Weights
 from stratus.catalogs.structure import (
@@ -37,8 +39,7 @@ from stratus.stores.flows import Flow
 VIRTUAL = b"/.cvmfs"  # snapshots that some stock repositories show; nobody's to change
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(msgspec.Struct):
     """Entries that a change set added, changed and removed."""
 
     added: int = 0

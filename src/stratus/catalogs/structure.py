@@ -8,7 +8,8 @@ too large, and takes those away that have become too small.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER, Weights, cuts
 from stratus.catalogs.workbench import OpenCatalog, Workbench

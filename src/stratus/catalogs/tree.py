@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.formats import paths
 from stratus.formats.catalog import Catalog, Nested
@@ -15,8 +17,7 @@ Load = Callable[[Nested], Catalog]
 """Gives the catalog of a reference, verified against its digest. Called from any thread. Raises StratusError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mounted:
+class Mounted(msgspec.Struct, frozen=True):
     """A catalog at its place in the tree.
 
     Attributes:
@@ -48,6 +49,10 @@ class Mounted:
     def values_at(self, path: bytes) -> tuple[Any, ...] | None:
         """The values (``rows.VALUES``) of the catalog's own row at a path of the tree."""
         return self.catalog.values_at(self._inwards(path))
+
+    def key(self, path: bytes) -> tuple[int, int]:
+        """By what the catalog knows a path of the tree: see ``Catalog.all_values``."""
+        return paths.md5_halves(self._inwards(path))
 
     def _inwards(self, path: bytes) -> bytes:
         return self.catalog.root_path + path[len(self.at.path) :]
@@ -95,8 +100,10 @@ class CatalogTree:
 
     def release(self, path: bytes) -> None:
         """Closes the nested catalog at ``path``, if it was loaded; nobody may be reading it. It can be loaded again."""
+        if not path or path not in self._mounted:
+            return
         with self._lock:
-            mounted = self._mounted.pop(path, None) if path else None
+            mounted = self._mounted.pop(path, None)
         if mounted is not None:
             mounted.catalog.close()
 
@@ -107,14 +114,6 @@ class CatalogTree:
     def rows(self, path: bytes) -> list[Row]:
         """The rows right below a directory, sorted by name, hidden ones included."""
         return self.catalog_of(path).rows(path)
-
-    def values(self, path: bytes) -> dict[bytes, tuple[Any, ...]]:
-        """The rows right below a directory as their values (``rows.VALUES``), by name, hidden ones included."""
-        return self.catalog_of(path).values(path)
-
-    def values_at(self, path: bytes) -> tuple[Any, ...] | None:
-        """The values (``rows.VALUES``) of the row at ``path``; of a mountpoint the one in the parent catalog."""
-        return self.catalog_of(paths.parent(path)).values_at(path)
 
     def ready(self, path: bytes) -> bool:
         """Whether ``row(path)`` and ``rows(path)`` answer without loading a catalog."""

@@ -6,7 +6,8 @@ Knows how references, counters and predecessors of catalogs hang together; nothi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.errors import Rejected
 from stratus.formats import counters, paths
@@ -22,8 +23,7 @@ NO_CATALOG = "0" * 40  # the predecessor of a brand-new nested catalog, whatever
 LoadCatalog = Callable[[Nested], Flow[Catalog]]
 
 
-@dataclass(frozen=True, slots=True)
-class StoredCatalog:
+class StoredCatalog(msgspec.Struct, frozen=True):
     """A catalog that is ready to be stored. ``size`` is that of the SQLite file in bytes."""
 
     path: bytes
@@ -32,8 +32,7 @@ class StoredCatalog:
     size: int
 
 
-@dataclass(slots=True)
-class OpenCatalog:
+class OpenCatalog(msgspec.Struct):
     """A catalog that is being edited.
 
     Attributes:

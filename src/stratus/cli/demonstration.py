@@ -14,10 +14,11 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NoReturn
+
+import msgspec
 
 from stratus.cli.printing import bytes_, plural
 from stratus.errors import StratusError
@@ -92,8 +93,7 @@ def _show(stage: _Stage) -> None:
     stage.stratus("umount", "mnt")
 
 
-@dataclass(frozen=True, slots=True)
-class _Stage:
+class _Stage(msgspec.Struct, frozen=True):
     """Where it all happens: a directory with configuration, keys, cache, archives and mount point."""
 
     directory: Path

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict
 
 from stratus.cli.parsing import Verbs, add_json, add_verb
 from stratus.cli.printing import print_json, print_table
@@ -21,7 +20,7 @@ def run(arguments: argparse.Namespace) -> int:
     known = sorted(config.repositories().items())
     if arguments.json:
         for fqrn, repository in known:
-            print_json({"name": fqrn, **asdict(repository)})
+            print_json({"name": fqrn, **repository._asdict()})
     elif known:
         print_table([(fqrn, repository.store or "-") for fqrn, repository in known])
     else:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stratus.cli.parsing import Verbs, add_public_key, add_verb, positive, size
 from stratus.errors import UsageError
@@ -97,8 +96,7 @@ def _source(repository: Repository, reference: Reference) -> MountSource:
     return _Pinned(repository, repository.snapshot(reference.revision))
 
 
-@dataclass(frozen=True, slots=True)
-class _Pinned:
+class _Pinned(NamedTuple):
     """A repository whose newest revision is always the same."""
 
     repository: Repository

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import sys
+from typing import TYPE_CHECKING
 
 from stratus.cli.parsing import Verbs, add_api, add_json, add_keys, add_verb, add_wait, count, owner
+
+if TYPE_CHECKING:
+    from stratus.ingest.crew import Processes
 
 
 def add_parser(verbs: Verbs) -> None:
@@ -41,6 +46,16 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from stratus.ingest.crew import start_ahead
+
+    with contextlib.ExitStack() as stack:
+        ahead = start_ahead(arguments.sources, arguments.workers)
+        if ahead is not None:
+            stack.callback(ahead.close)
+        return _publish(arguments, arguments.workers if ahead is None else ahead)
+
+
+def _publish(arguments: argparse.Namespace, workers: int | Processes | None) -> int:
     from stratus.cli.places import newest_only, open_writer
     from stratus.cli.progress import Drawn
     from stratus.cli.receipts import print_forecast, print_receipt
@@ -60,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         xattrs=arguments.xattrs,
         message=arguments.message,
         tag=None if arguments.tag is None else check_tag_name(arguments.tag),
-        workers=arguments.workers,
+        workers=workers,
         progress=None if quiet else Drawn(sys.stderr),
         wait=arguments.wait,
     )
@@ -73,5 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print_receipt(publish(writer, fqrn, reference.path, sources, writer.name, options), arguments.json)
     finally:
+        gc.freeze()  # and back: to the oldest generation, or all that was made is looked through at once
+        gc.unfreeze()
         gc.enable()
     return 0

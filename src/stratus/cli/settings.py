@@ -5,8 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stratus.cli.parsing import Verbs, add_json, add_verb, count, size
 from stratus.cli.printing import print_json, print_table, text
@@ -24,8 +23,7 @@ _UNITS = ((30, "G"), (20, "M"), (10, "K"))
 _BOOLEANS = {"yes": True, "true": True, "no": False, "false": False}
 
 
-@dataclass(frozen=True, slots=True)
-class _Setting:
+class _Setting(NamedTuple):
     """One of them.
 
     Attributes:

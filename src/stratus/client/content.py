@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.client.cache import Cache
 from stratus.errors import BadFormat, StratusError
@@ -16,8 +17,7 @@ from stratus.formats.hashes import ObjectId, Suffix
 _Open = Callable[[ObjectId, int, Compression], int | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """Bytes ``start`` to ``end`` of an object that has ``size`` plain bytes."""
 
     object_id: ObjectId

@@ -10,8 +10,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol, TypeVar
+
+import msgspec
 
 from stratus.catalogs.tree import Mounted
 from stratus.client.absent import AbsentNames
@@ -80,8 +81,7 @@ class Kernel(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Shown:
+class _Shown(msgspec.Struct, frozen=True):
     """The revision that answers come from; ``generation`` counts them since the mount."""
 
     tree: Tree
@@ -89,8 +89,7 @@ class _Shown:
     generation: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Listing:
+class _Listing(msgspec.Struct, frozen=True):
     """What an open directory lists; taken as a whole, so that offsets stay what they are until it is read anew.
 
     Without rows until the kernel asks: it may have the whole listing in its cache.

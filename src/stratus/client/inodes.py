@@ -13,7 +13,8 @@ from __future__ import annotations
 import errno
 import itertools
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.client.fuse.protocol import ROOT
 from stratus.formats import paths
@@ -22,8 +23,7 @@ from stratus.formats.entries import Entry, Kind, Row
 _MASK = (1 << 48) - 1
 
 
-@dataclass(slots=True)
-class Node:
+class Node(msgspec.Struct):
     """A row that the kernel knows by number; ``lookups`` is how often it was told."""
 
     number: int

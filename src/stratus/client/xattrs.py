@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus._version import __version__
 from stratus.catalogs.tree import Mounted
@@ -30,8 +31,7 @@ _COMPRESSION = {Compression.ZLIB: "zlib", Compression.NONE: "none"}
 _CATALOG_COUNTERS = b"user.catalog_counters"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a mount knows of the revision that it shows.
 
     Attributes:

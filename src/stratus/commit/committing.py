@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
+import msgspec
 from msgspec.structs import astuple
 
 from stratus.commit import locking
@@ -104,8 +104,7 @@ class Tree(Protocol[P, H]):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
+class Budget(msgspec.Struct, frozen=True):
     """How much one round takes on.
 
     Attributes:
@@ -122,8 +121,7 @@ class Budget:
     large: int = 2 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Committer(Generic[P, H]):
+class Committer(msgspec.Struct, Generic[P, H], frozen=True):
     """Who commits.
 
     Attributes:
@@ -140,11 +138,10 @@ class Committer(Generic[P, H]):
     spent: Callable[[], Requests] = Requests
     budget: Budget = Budget()
     gb: float = 0.0
-    receipts: dict[str, None] = field(default_factory=dict)
+    receipts: dict[str, None] = msgspec.field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class Committed:
+class Committed(msgspec.Struct):
     """What a commit did: the receipts that it made, by change set, and what may be done next.
 
     Attributes:
@@ -153,7 +150,7 @@ class Committed:
         trouble: why something after the swap could not be done; the next commit does it.
     """
 
-    receipts: dict[str, Receipt] = field(default_factory=dict)
+    receipts: dict[str, Receipt] = msgspec.field(default_factory=dict)
     revisions: int = 0
     more: bool = False
     trouble: str = ""
@@ -217,8 +214,7 @@ class _Paused(Exception):
     """The time is used up in the middle of a change set."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Begun:
+class _Begun(msgspec.Struct, frozen=True):
     """When something began, by the store's clock, and what had been spent then."""
 
     time: datetime
@@ -229,8 +225,7 @@ class _Begun:
         return cls((yield from flows.now()), committer.spent())
 
 
-@dataclass(slots=True)
-class _Sealed:
+class _Sealed(msgspec.Struct):
     """A change set that is to be folded."""
 
     queued: Queued
@@ -240,8 +235,7 @@ class _Sealed:
     change_set: ChangeSet
 
 
-@dataclass(slots=True)
-class _Batch:
+class _Batch(msgspec.Struct):
     """What the queue says, sorted out.
 
     Attributes:
@@ -252,31 +246,29 @@ class _Batch:
         never: those that were never sealed.
     """
 
-    fold: list[_Sealed] = field(default_factory=list)
-    known: dict[str, ChangeSet | None] = field(default_factory=dict)
-    rejected: dict[str, Rejected] = field(default_factory=dict)
-    over: list[Queued] = field(default_factory=list)
-    never: list[Queued] = field(default_factory=list)
+    fold: list[_Sealed] = msgspec.field(default_factory=list)
+    known: dict[str, ChangeSet | None] = msgspec.field(default_factory=dict)
+    rejected: dict[str, Rejected] = msgspec.field(default_factory=dict)
+    over: list[Queued] = msgspec.field(default_factory=list)
+    never: list[Queued] = msgspec.field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Finished:
+class _Finished(msgspec.Struct, frozen=True):
     """What has its receipt; a claim that was never sealed is left to whoever tidies up."""
 
     sealed: list[Queued]
     never: list[Queued]
 
 
-@dataclass(slots=True)
-class _Working(Generic[P, H]):
+class _Working(msgspec.Struct, Generic[P, H]):
     """One holder of the lock at work."""
 
     committer: Committer[P, H]
     lock: SeenLock
     done: Committed
     begun: _Begun
-    unsealed: set[str] = field(default_factory=set)  # when they were looked at
-    passed: set[str] = field(default_factory=set)  # finished with, or left to a later commit
+    unsealed: set[str] = msgspec.field(default_factory=set)  # when they were looked at
+    passed: set[str] = msgspec.field(default_factory=set)  # finished with, or left to a later commit
     lost: int = 0
 
     # -- rounds ------------------------------------------------------------------------------------------------------

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import islice
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import Weights
 from stratus.catalogs.edit import Counts, Editor
@@ -41,8 +43,7 @@ from stratus.stores.contract import Item
 from stratus.stores.flows import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Revised:
+class Revised(msgspec.Struct, frozen=True):
     """A revision that the next one is folded upon."""
 
     head: Head
@@ -57,8 +58,7 @@ class Revised:
         return str(self.head.manifest.root)
 
 
-@dataclass(frozen=True, slots=True)
-class RepositoryTree:
+class RepositoryTree(msgspec.Struct, frozen=True):
     """The catalogs of a repository, as what is committed to; keys stay inside ``verify`` and ``sign``.
 
     Attributes:
@@ -70,8 +70,8 @@ class RepositoryTree:
     settings: Settings
     verify: Verify
     sign: Sign
-    recent: Recent = field(default_factory=Recent)
-    parts: dict[str, Part] = field(default_factory=dict)
+    recent: Recent = msgspec.field(default_factory=Recent)
+    parts: dict[str, Part] = msgspec.field(default_factory=dict)
 
     def pointer(self) -> Flow[Pointer]:
         return read_pointer(self.layout, self.verify)
@@ -228,8 +228,7 @@ class _Again(Exception):
     """A change set was rejected: the others begin anew."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewRevision:
+class NewRevision(msgspec.Struct, frozen=True):
     """A revision that is ready to be stored.
 
     Attributes:

@@ -7,7 +7,6 @@ found and left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
@@ -27,8 +26,7 @@ _SLACK = timedelta(seconds=2)  # twice the grain of the store's times
 _MOST_DEATHS = 3  # of committers that folded a change set alone
 
 
-@dataclass(frozen=True, slots=True)
-class SeenLock:
+class SeenLock(msgspec.Struct, frozen=True):
     """The lock as it was read or written last."""
 
     lock: Lock

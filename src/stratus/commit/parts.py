@@ -7,7 +7,6 @@ It is good for as long as the head stays the same; who commits next goes on from
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -69,8 +68,7 @@ def end_part(layout: Layout, change_set: str) -> Flow[None]:
     yield from flows.put(layout.step(KIND, change_set), Step(kind=KIND, id=change_set).pack())
 
 
-@dataclass(slots=True)
-class Slice:
+class Slice(msgspec.Struct):
     """The records of a change set from a position on, up to where they may be cut once ``pause`` says so.
 
     They are not cut while a directory is open in which hard links were seen: others of the group may follow.
@@ -79,7 +77,7 @@ class Slice:
     change_set: ChangeSet
     position: int
     pause: Callable[[], bool]
-    linked: set[bytes] = field(default_factory=set)
+    linked: set[bytes] = msgspec.field(default_factory=set)
     finished: bool = False
 
     def __iter__(self) -> Iterator[Change]:

@@ -6,8 +6,9 @@ every change set that still has to be decided.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from stratus.formats import path_code
 from stratus.formats.claim import Claim
@@ -21,8 +22,7 @@ ENTRY = b"{}"
 _PATHLESS = "@!!"
 
 
-@dataclass(frozen=True, slots=True)
-class Queued:
+class Queued(msgspec.Struct, frozen=True):
     """An entry: of which change set, the keys of the entry and of the claim, and when it was put."""
 
     id: str

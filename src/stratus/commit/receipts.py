@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from stratus.costs.prices import AWS
 from stratus.errors import Exists, StratusError, Unknown
@@ -30,8 +31,7 @@ _MESSAGES: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Effort:
+class Effort(msgspec.Struct, frozen=True):
     """What a commit cost, of which each change set of the batch bears a part.
 
     Attributes:
@@ -39,7 +39,7 @@ class Effort:
         gb_seconds: memory times time, of a function that is billed for it.
     """
 
-    requests: Requests = field(default_factory=Requests)
+    requests: Requests = msgspec.field(default_factory=Requests)
     seconds: float = 0.0
     invocations: int = 0
     gb_seconds: float = 0.0

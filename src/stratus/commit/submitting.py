@@ -7,7 +7,8 @@ where the first time would have ended.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.commit import locking
 from stratus.commit.locking import SeenLock
@@ -17,21 +18,17 @@ from stratus.errors import Exists, LeaseLost, Rejected, Unknown
 from stratus.formats import change_file
 from stratus.formats.claim import Epoch, Seal
 from stratus.formats.receipt import Receipt
-from stratus.formats.records import Collection
 from stratus.leases.holding import Held, seal
-from stratus.repository.collection import read_collection
 from stratus.repository.layout import Layout
 from stratus.stores import flows
 from stratus.stores.contract import ABSENT
 from stratus.stores.flows import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """A change set that waits; the lock and the collection as they were found after it was sealed."""
+class Submitted(msgspec.Struct, frozen=True):
+    """A change set that waits, and the lock as it was found after it was sealed."""
 
     lock: SeenLock
-    collection: Collection
 
 
 def submit(
@@ -57,8 +54,7 @@ def submit(
         if receipt is None:
             raise LeaseLost("the lease is gone", hint="acquire a new lease and publish again")
         return receipt
-    lock, collection = yield from flows.both(locking.look(layout), read_collection(layout))
-    return Submitted(lock, collection)
+    return Submitted((yield from locking.look(layout)))
 
 
 def _put_change_set(layout: Layout, change_set: str, file: bytes) -> Flow[None]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.errors import NotFound, Rejected
 from stratus.formats import changes
@@ -23,8 +25,7 @@ ReadCatalog = Callable[[Nested], Flow[bytes]]
 _LONGEST_WAY = 1000  # predecessors that are followed to find an untagged revision
 
 
-@dataclass(slots=True)
-class Noted:
+class Noted(msgspec.Struct):
     """Records on their way to somebody else, and what of them is noted meanwhile.
 
     Attributes:
@@ -33,7 +34,7 @@ class Noted:
     """
 
     records: Iterable[Change]
-    tags: list[changes.Tag | Untag] = field(default_factory=list)
+    tags: list[changes.Tag | Untag] = msgspec.field(default_factory=list)
     changed: bool = False
 
     def __iter__(self) -> Iterator[Change]:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Literal
 
@@ -88,8 +87,7 @@ def parse(data: bytes) -> list[LedgerEntry]:
         raise BadFormat(f"not a part of a ledger: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class Sum:
+class Sum(msgspec.Struct, frozen=True):
     """What several change sets took.
 
     Attributes:

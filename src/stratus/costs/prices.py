@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stratus.formats.receipt import Cost, Requests
 
 GIB = 1 << 30  # what clouds mean by a GB, of storage as of memory
 
 
-@dataclass(frozen=True, slots=True)
-class PriceSheet:
+class PriceSheet(msgspec.Struct, frozen=True):
     """Prices in ``currency``; what is not named is free, as deletes are everywhere that we know of.
 
     Attributes:

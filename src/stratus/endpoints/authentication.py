@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stratus.endpoints.replays import Replays
 from stratus.errors import NotPermitted, QuotaExceeded
@@ -31,8 +32,7 @@ _SAFE = frozenset(("GET", "HEAD"))
 _MINUTE = 60.0  # seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
+class Sent(msgspec.Struct, frozen=True):
     """A request as it was sent; ``url`` is the one that writers use, ``host`` where it came from."""
 
     method: str

@@ -10,11 +10,12 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from email.utils import format_datetime, parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
+
+import msgspec
 
 from stratus.errors import NotFound, StoreError, UsageError
 from stratus.repository.layout import INFO
@@ -35,8 +36,7 @@ Route = Callable[[str], Store | None]
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True):
     """Status, headers, and the body of a GET; None where there can be none."""
 
     status: HTTPStatus

@@ -12,7 +12,8 @@ import math
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.errors import Busy, NoSuchRepository, NotFound, StratusError, Untrusted
 from stratus.formats.notification import Notification
@@ -32,8 +33,7 @@ class Ending(Busy):
     """No place among the listeners, as the server ends."""
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(msgspec.Struct, frozen=True):
     """The newest revision, and its notification as it is sent."""
 
     revision: int

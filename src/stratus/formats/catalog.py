@@ -8,16 +8,16 @@ bytes of SQLite type TEXT. Rows are found by the MD5 of the absolute path in the
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, ParamSpec, Self, TypeVar
 from urllib.parse import quote
+
+import msgspec
 
 from stratus.errors import BadFormat, Rejected
 from stratus.formats import counters, paths, rows
@@ -34,7 +34,6 @@ CREATE TABLE properties (key TEXT, value TEXT, CONSTRAINT pk_properties PRIMARY 
 CREATE TABLE catalog (md5path_1 INTEGER, md5path_2 INTEGER, parent_1 INTEGER, parent_2 INTEGER, hardlinks INTEGER,
     hash BLOB, size INTEGER, mode INTEGER, mtime INTEGER, mtimens INTEGER, flags INTEGER, name TEXT, symlink TEXT,
     uid INTEGER, gid INTEGER, xattr BLOB, CONSTRAINT pk_catalog PRIMARY KEY (md5path_1, md5path_2));
-CREATE INDEX idx_catalog_parent ON catalog (parent_1, parent_2);
 CREATE TABLE chunks (md5path_1 INTEGER, md5path_2 INTEGER, offset INTEGER, size INTEGER, hash BLOB,
     CONSTRAINT pk_chunks PRIMARY KEY (md5path_1, md5path_2, offset, size),
     FOREIGN KEY (md5path_1, md5path_2) REFERENCES catalog (md5path_1, md5path_2));
@@ -43,6 +42,7 @@ CREATE TABLE bind_mountpoints (path TEXT, sha1 TEXT, size INTEGER, CONSTRAINT pk
 CREATE TABLE statistics (counter TEXT, value INTEGER, CONSTRAINT pk_statistics PRIMARY KEY (counter));
 INSERT INTO properties VALUES ('schema', '2.5'), ('schema_revision', '7'), ('revision', '0');
 """
+_INDEX = "CREATE INDEX IF NOT EXISTS idx_catalog_parent ON catalog (parent_1, parent_2)"
 _SCHEMA_REVISION = 7
 _MAX_FREE_PAGES = 0.20  # upstream's limits for rewriting a catalog
 _MAX_WASTED_ROWIDS = 0.25
@@ -76,8 +76,7 @@ def _reading(method: Callable[P, T]) -> Callable[P, T]:
     return checked
 
 
-@dataclass(frozen=True, slots=True)
-class Nested:
+class Nested(msgspec.Struct, frozen=True):
     """A reference to a catalog: where it is mounted, its digest, and the size of the SQLite file in bytes."""
 
     path: bytes
@@ -123,10 +122,15 @@ class Catalog:
         return cls(_connect(f"file:{quote(str(file))}?mode=ro&immutable=1"))
 
     @classmethod
-    def create(cls, root: Row) -> Self:
-        """A catalog with nothing but its own root; nested unless ``root`` is the repository's."""
+    def create(cls, root: Row, read: bool = True) -> Self:
+        """A catalog with nothing but its own root; nested unless ``root`` is the repository's.
+
+        ``read`` is false for one whose directories are not listed before it is packed: that takes a third less time.
+        """
         database = _connect(":memory:")
         database.executescript(_TABLES)
+        if read:
+            database.execute(_INDEX)
         fresh = [(f"{scope}_{name}", 0) for scope in ("self", "subtree") for name in counters.NAMES]
         database.executemany("INSERT INTO statistics VALUES (?, ?)", fresh)
         if root.entry.path:
@@ -173,6 +177,7 @@ class Catalog:
         self._select_rows = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
         columns = ", ".join("NULL" if name in absent else name for name in rows.VALUES)
         self._select_values = f"SELECT {columns} FROM catalog WHERE parent_1 = ? AND parent_2 = ?"
+        self._select_all_values = f"SELECT parent_1, parent_2, {columns} FROM catalog"
         statistics = {name.decode(): value for name, value in self._db.execute("SELECT counter, value FROM statistics")}
         try:
             self._own: Counters = {name: statistics[f"self_{name}"] for name in counters.NAMES}
@@ -275,6 +280,20 @@ class Catalog:
         self.flush()
         found = self._db.execute(self._select_values, paths.md5_halves(parent))
         return {values[_NAME - _KEYS]: values for values in found if values[_NAME - _KEYS] or parent}
+
+    @_reading
+    def all_values(self) -> dict[tuple[int, int], dict[bytes, tuple[Any, ...]]]:
+        """As ``values``, of all directories by the two halves of their paths' MD5: a tenth of the time for each."""
+        self.flush()
+        found: dict[tuple[int, int], dict[bytes, tuple[Any, ...]]] = {}
+        name = _NAME - _KEYS + 2
+        for row in self._db.execute(self._select_all_values):
+            directory = found.get(row[:2])
+            if directory is None:
+                directory = found[row[:2]] = {}
+            if row[name]:  # the root itself has none
+                directory[row[name]] = row[2:]
+        return found
 
     @_reading
     def values_at(self, path: bytes) -> tuple[Any, ...] | None:
@@ -437,7 +456,7 @@ class Catalog:
         """Adds to the link count of the row at ``path``; False if there is none."""
         fresh = self._fresh.get(path)
         if fresh is not None:
-            self._fresh[path] = dataclasses.replace(fresh, links=fresh.links + change)
+            self._fresh[path] = msgspec.structs.replace(fresh, links=fresh.links + change)
             return True
         statement = f"UPDATE catalog SET hardlinks = hardlinks + ? WHERE {_AT_PATH}"
         return bool(self._write(statement, (change, *paths.md5_halves(path))))
@@ -527,6 +546,7 @@ class Catalog:
             for name in counters.NAMES:
                 values = (f"{scope}_{name}", counts[name])
                 self._write("INSERT OR REPLACE INTO statistics (counter, value) VALUES (?, ?)", values)
+        self._write(_INDEX, ())
         self._commit()
         if self._is_sparse() or not self._is_root_first():
             self._make_dense()

@@ -63,7 +63,7 @@ def pack(change_set: ChangeSet) -> bytes:
             usage.requests,
         ),
         tuple(map(_raw, change_set.warnings)),
-        b"".join(map(_name, change_set.objects)),
+        _names(change_set.objects),
     )
     for value in (header, *map(_record, change_set.changes)):
         packed = msgspec.msgpack.encode(value)
@@ -87,7 +87,7 @@ def parse(file: bytes) -> ChangeSet:
             repository=header.repository,
             path=header.path,
             changes=_Records(file),
-            objects=_Objects(header.objects),
+            objects=ObjectNames(header.objects),
             base=header.base,
             writer=_text(header.writer),
             message=_text(header.message),
@@ -117,25 +117,35 @@ class _Records(Iterable[Change]):
                 raise BadFormat(f"a change set with a record that is none: {error}") from error
 
 
-class _Objects(Iterable[ObjectId]):
+class ObjectNames(Iterable[ObjectId]):
     """Names of objects: a byte for the algorithm, the raw digest, a byte for the letter (0: none)."""
 
-    def __init__(self, names: bytes) -> None:
-        if len(names) % _NAME_SIZE:
+    def __init__(self, packed: bytes) -> None:
+        if len(packed) % _NAME_SIZE:
             raise BadFormat("a change set with a list of objects that is cut off")
-        self._names = names
+        self.packed = packed
+
+    @classmethod
+    def of(cls, algorithm: Algorithm, names: Iterable[bytes]) -> ObjectNames:
+        """From raw digests, each followed by its letter, if it has one."""
+        head = bytes((algorithm.bits,))
+        return cls(b"".join(head + name.ljust(_NAME_SIZE - 1, b"\0") for name in names))
 
     def __len__(self) -> int:
-        return len(self._names) // _NAME_SIZE
+        return len(self.packed) // _NAME_SIZE
 
     def __iter__(self) -> Iterator[ObjectId]:
-        for start in range(0, len(self._names), _NAME_SIZE):
-            name = self._names[start : start + _NAME_SIZE]
+        for start in range(0, len(self.packed), _NAME_SIZE):
+            name = self.packed[start : start + _NAME_SIZE]
             try:
                 suffix = Suffix(chr(name[-1]) if name[-1] else "")
             except ValueError as error:
                 raise BadFormat(f"a change set with an object that is none: {error}") from error
             yield ObjectId(Digest(Algorithm.from_bits(name[0]), name[1:-1]), suffix)
+
+
+def _names(objects: Iterable[ObjectId]) -> bytes:
+    return objects.packed if isinstance(objects, ObjectNames) else b"".join(map(_name, objects))
 
 
 def _name(object_id: ObjectId) -> bytes:

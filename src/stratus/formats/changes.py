@@ -5,29 +5,27 @@ from __future__ import annotations
 import base64
 import secrets
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from stratus.formats.entries import Entry
 from stratus.formats.hashes import Digest, ObjectId
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(msgspec.Struct, frozen=True):
     """Create or replace the entry; a directory that is there keeps its content."""
 
     entry: Entry
 
 
-@dataclass(frozen=True, slots=True)
-class Remove:
+class Remove(msgspec.Struct, frozen=True):
     """Remove what is at the path; a directory with content only if ``recursive``."""
 
     path: bytes
     recursive: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Attach:
+class Attach(msgspec.Struct, frozen=True):
     """Put a ready-made nested catalog, and all that hangs below it, at a path where nothing is.
 
     A commit does not look inside: that the catalog is what this says is settled before.
@@ -50,8 +48,7 @@ class Attach:
     made: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(msgspec.Struct, frozen=True):
     """Name a revision (None: the one that this change set makes)."""
 
     name: str
@@ -59,8 +56,7 @@ class Tag:
     description: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Untag:
+class Untag(msgspec.Struct, frozen=True):
     """Forget a name."""
 
     name: str
@@ -69,8 +65,7 @@ class Untag:
 Change = Put | Remove | Attach | Tag | Untag
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True):
     """What a publish cost its writer: plain counts; ``requests`` are get, put, list, head and delete."""
 
     seconds: float = 0.0
@@ -82,8 +77,7 @@ class Usage:
     requests: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeSet:
+class ChangeSet(msgspec.Struct, frozen=True):
     """A header and records, sorted by path components, at one path Remove before Put.
 
     ``changes`` and ``objects`` can be iterated more than once. ``objects`` are all that the records name, new or not.
@@ -98,7 +92,7 @@ class ChangeSet:
     writer: str = ""
     message: str = ""
     tag: str | None = None
-    expected: Mapping[bytes, Digest] = field(default_factory=dict)
+    expected: Mapping[bytes, Digest] = msgspec.field(default_factory=dict)
     usage: Usage = Usage()
     warnings: tuple[str, ...] = ()
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stratus.errors import UsageError
 from stratus.memory import require
@@ -28,8 +29,7 @@ _NUMPY = 96 << 20  # bytes of address space that it takes to load it
 _SPAN = 64 << 10  # bytes per step: the arrays stay in the processor's cache
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkLimits:
+class ChunkLimits(msgspec.Struct, frozen=True):
     """How large chunks may be and on average shall be, in bytes. Raises UsageError unless 32 <= min < avg < max."""
 
     minimum: int = 4 << 20

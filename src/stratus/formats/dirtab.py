@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import functools
 import re
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from stratus.errors import BadFormat
 from stratus.formats import paths
@@ -18,8 +19,7 @@ from stratus.formats import paths
 PATH = b"/.cvmfsdirtab"
 
 
-@dataclass(frozen=True, slots=True)
-class Dirtab:
+class Dirtab(msgspec.Struct, frozen=True):
     """The rules, each in the form of the file, without ``!``."""
 
     positive: tuple[bytes, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from stratus.formats.compression import Compression
 from stratus.formats.hashes import Algorithm, Digest, ObjectId, Suffix
@@ -25,8 +26,7 @@ class Kind(Enum):
     BLOCK = stat.S_IFBLK
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(msgspec.Struct, frozen=True):
     """One piece of a large file: ``size`` plain bytes from ``offset``."""
 
     offset: int
@@ -34,8 +34,7 @@ class Chunk:
     digest: Digest
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(msgspec.Struct, frozen=True):
     """Where the bytes of a regular file are.
 
     Attributes:
@@ -64,8 +63,7 @@ class Content:
             yield ObjectId(self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One row of a tree.
 
     Attributes:
@@ -106,8 +104,7 @@ class Transition(Enum):
     BIND = 16384  # a snapshot shown at another place
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """An entry as a catalog has it: with its link count and its place in the structure of catalogs.
 
     Attributes:

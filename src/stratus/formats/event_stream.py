@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.errors import BadFormat
 
@@ -13,8 +14,7 @@ _LINE_MAX = 2 << 20  # bytes
 _LINE = re.compile(rb"\r\n|\n|\r(?!\Z)")  # whether a last CR is a whole end of line, the next piece tells
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
+class StreamEvent(msgspec.Struct, frozen=True):
     """An event; ``id`` is the last one that the stream gave, what to resume from."""
 
     data: bytes

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from stratus.errors import BadFormat
 
@@ -97,8 +98,7 @@ _FROM_BITS = {bits: algorithm for algorithm, bits in _BITS.items()}
 _BY_LENGTH = {2 * DIGEST_SIZE + len(algorithm.text_suffix): algorithm for algorithm in Algorithm}
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(msgspec.Struct, frozen=True):
     """A hash value that knows its algorithm; ``str()`` gives the text form."""
 
     algorithm: Algorithm
@@ -132,8 +132,7 @@ class Suffix(StrEnum):
     PARTIAL = "P"
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectId:
+class ObjectId(msgspec.Struct, frozen=True):
     """The name of an object in a store."""
 
     digest: Digest

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Self
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.errors import BadName
 from stratus.formats import databases
@@ -38,8 +40,7 @@ INSERT INTO properties VALUES ('schema', '1.0'), ('schema_revision', '3');
 _COLUMNS = "name, hash, revision, timestamp, size, description, branch"
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(msgspec.Struct, frozen=True):
     """A name for a revision.
 
     Attributes:

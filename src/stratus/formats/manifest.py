@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
 from typing import Self
+
+import msgspec
 
 from stratus.errors import BadFormat
 from stratus.formats import signed
@@ -19,8 +20,7 @@ _ROOT_PATH = hashlib.md5(b"", usedforsecurity=False).hexdigest()
 _NUMBER = re.compile(r"[0-9]{1,18}")  # below 2^63, whatever the digits
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(msgspec.Struct, frozen=True):
     """What a manifest says.
 
     Attributes:

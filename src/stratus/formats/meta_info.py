@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Self
+
+import msgspec
 
 from stratus.errors import BadFormat, UsageError
 
 SIZE_MAX = 1 << 16  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class MetaInfo:
+class MetaInfo(msgspec.Struct, frozen=True):
     """What is said about a repository; all of it may be empty.
 
     Attributes:
@@ -33,7 +33,7 @@ class MetaInfo:
     url: str = ""
     recommended_stratum0: str = ""
     recommended_stratum1s: tuple[str, ...] = ()
-    custom: Mapping[str, Any] = field(default_factory=dict)
+    custom: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     def pack(self) -> bytes:
         """The JSON text, always the same for equal values. Raises UsageError if it is longer than clients show."""

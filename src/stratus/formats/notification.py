@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
@@ -39,8 +38,7 @@ class _Subscription(msgspec.Struct, frozen=True, kw_only=True):
     repository: str
 
 
-@dataclass(frozen=True, slots=True)
-class Notification:
+class Notification(msgspec.Struct, frozen=True):
     """What a repository's newest manifest is, verified by nobody yet.
 
     Attributes:

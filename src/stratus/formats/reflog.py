@@ -7,9 +7,10 @@ what it does not name is never collected. Schema 1.0, revision 0. Source: ``cvmf
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import dataclass
 from enum import Enum
 from typing import Self
+
+import msgspec
 
 from stratus.errors import BadFormat
 from stratus.formats import databases
@@ -30,8 +31,7 @@ class RefKind(Enum):
     META_INFO = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Ref:
+class Ref(msgspec.Struct, frozen=True):
     """One object that was published; ``timestamp`` is when it was last added, Unix time in seconds."""
 
     digest: Digest

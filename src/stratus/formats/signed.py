@@ -7,7 +7,7 @@ by different schemes (see ``certificates``). Source: ``cvmfs/crypto/signature.cc
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stratus.errors import BadFormat
 from stratus.formats.hashes import Digest
@@ -15,8 +15,7 @@ from stratus.formats.hashes import Digest
 _MARK = b"\n--\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """A document taken apart; nothing is verified.
 
     Attributes:

@@ -21,8 +21,9 @@ Source of the rules: ``cvmfs/manifest_fetch.cc``, ``cvmfs/whitelist.cc``.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from stratus.errors import BadHash, BadSignature, Expired, RolledBack, Untrusted, WrongName
 from stratus.formats import certificates, signed
@@ -30,8 +31,7 @@ from stratus.formats.manifest import Manifest
 from stratus.formats.whitelist import Whitelist
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(msgspec.Struct, frozen=True):
     """The newest manifest that was trusted before."""
 
     revision: int

@@ -7,9 +7,10 @@ a fingerprint per line. Times are UTC, ``YYYYMMDDhhmmss``. Source: ``cvmfs/white
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
+
+import msgspec
 
 from stratus.errors import BadFormat
 from stratus.formats import signed
@@ -21,8 +22,7 @@ _COMMENT = re.compile(r"[ \t#]")
 _UNSUPPORTED = (b"Vpkcs7", b"Wcachain")
 
 
-@dataclass(frozen=True, slots=True)
-class Whitelist:
+class Whitelist(msgspec.Struct, frozen=True):
     """What a whitelist says.
 
     Attributes:

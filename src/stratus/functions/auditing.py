@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -92,8 +91,7 @@ def read(layout: Layout, since: datetime) -> Flow[list[AuditEntry]]:
     return [entry for entry in entries if entry.time >= since]
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     """Of one repository: what is to be written, and the refusals of this minute."""
 
     wanted: str = "all"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.commit import locking
 from stratus.commit.committing import Budget, Committed, Committer, commit
@@ -83,8 +85,7 @@ def _half_of(context: Context) -> Callable[[], bool]:
     return lambda: context.seconds_left < half
 
 
-@dataclass(slots=True)
-class _Clock:
+class _Clock(msgspec.Struct):
     """Called after each round: whether the next one may not fit any more."""
 
     seconds_left: Callable[[], float]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from logging import Logger
+
+import msgspec
 
 from stratus.costs.meter import Meter
 from stratus.repository.recent import Recent
@@ -14,8 +15,7 @@ from stratus.trust.identity import Identity
 from stratus.trust.secrets import Secrets
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(msgspec.Struct, frozen=True):
     """Who asks, as it was proven a moment ago: endpoints authenticate. ``host`` is from where, for people."""
 
     identity: Identity
@@ -26,8 +26,7 @@ class Caller:
         return self.identity.writer
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """What a function is asked for.
 
     Attributes:
@@ -42,14 +41,13 @@ class Event:
     kind: str
     id: str
     repository: str
-    parameters: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = msgspec.field(default_factory=dict)
     body: bytes = b""
     attempt: int = 1
     caller: Caller | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """What comes of an event.
 
     Attributes:
@@ -65,8 +63,7 @@ class Reply:
     follow_ups: tuple[Event, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(msgspec.Struct, frozen=True):
     """What a function has to work with.
 
     Attributes:

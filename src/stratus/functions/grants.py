@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlencode
+
+import msgspec
 
 from stratus.errors import BadFormat, LeaseLost, NotPermitted, UsageError
 from stratus.formats import messages
@@ -118,8 +119,7 @@ def _presigned(
 # -- through the API -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
+class Upload(msgspec.Struct, frozen=True):
     """What may be put: to which key, how many bytes; and of which object, if it is one."""
 
     key: str

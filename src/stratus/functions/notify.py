@@ -13,10 +13,10 @@ import json
 import random
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from urllib.parse import urlsplit
 
+import msgspec
 import urllib3
 
 from stratus._version import __version__
@@ -44,8 +44,7 @@ _LAST_DELAY = timedelta(hours=6)
 _ATTEMPTS = 8  # of a step; the last one is a day after the first failure
 
 
-@dataclass(frozen=True, slots=True)
-class _Webhook:
+class _Webhook(msgspec.Struct, frozen=True):
     """A URL of the settings, and its step if it failed before."""
 
     url: str
@@ -127,8 +126,7 @@ def _note(layout: Layout, store: Store, webhook: _Webhook, failure: str | None, 
     return given_up
 
 
-@dataclass(frozen=True, slots=True)
-class _Sender:
+class _Sender(msgspec.Struct, frozen=True):
     message: bytes
     keys: RepositoryKeys
     context: Context

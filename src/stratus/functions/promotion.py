@@ -7,7 +7,8 @@ Nothing is copied inside the store: what is there may be replaced after it was l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.errors import NotFound, Rejected
 from stratus.formats.hashes import ObjectId
@@ -19,8 +20,7 @@ _AT_ONCE = 256  # objects
 _NAMED = 10  # objects in a message
 
 
-@dataclass(frozen=True, slots=True)
-class _Staged:
+class _Staged(msgspec.Struct, frozen=True):
     key: str
     size: int
     object: ObjectId

@@ -3,8 +3,9 @@ runs out."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
+
+from msgspec.structs import replace
 
 from stratus.commit import locking
 from stratus.errors import BadFormat, Changed, NotPermitted, UsageError

@@ -7,7 +7,6 @@ change set is stored, how far it has come is in ``steps/submit/<id>``, and the w
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
 from datetime import timedelta
 
 import msgspec
@@ -54,8 +53,7 @@ def _step_key(layout: Layout, change_set: str) -> str:
     return layout.step("submit", change_set)
 
 
-@dataclass(frozen=True, slots=True)
-class _Work:
+class _Work(msgspec.Struct, frozen=True):
     """A change set on its way to the seal."""
 
     layout: Layout

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+import msgspec
 
 from stratus.commit import locking
 from stratus.commit.queue import list_queue
@@ -38,16 +39,15 @@ _ARCHIVE_EVERY = timedelta(hours=1)
 _LEAST_TIME = 3.0  # seconds that a task is worth beginning with
 
 
-@dataclass(slots=True)
-class _Tending:
+class _Tending(msgspec.Struct):
     """One round, and what is found on it."""
 
     layout: Layout
     store: Store
     context: Context
-    done: dict[str, int] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    follow_ups: list[Event] = field(default_factory=list)
+    done: dict[str, int] = msgspec.field(default_factory=dict)
+    warnings: list[str] = msgspec.field(default_factory=list)
+    follow_ups: list[Event] = msgspec.field(default_factory=list)
 
     def count(self, what: str, number: int = 1) -> None:
         if number:

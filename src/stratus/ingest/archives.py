@@ -18,18 +18,18 @@ import stat
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast
 
+import msgspec
 from isal import igzip_lib
 
 from stratus.errors import BadSource
 from stratus.formats import paths
 from stratus.formats.entries import Kind
 from stratus.ingest.contract import DIRECTORY_SIZE, Body, Draft, File, Placement, Warn
-from stratus.ingest.headers import BLOCK, Headers, Member
+from stratus.ingest.headers import BLOCK, FILES, Headers, Member
 from stratus.ingest.tree import Tree
 
 BLOCK_SIZE = 256 << 10  # bytes, of reads
@@ -57,12 +57,12 @@ _MAX_EXTENDED_HEADER = 16 << 20  # bytes; they are held in memory
 _XATTR = "SCHILY.xattr."
 _SECONDS = re.compile(r"(-?)(\d{1,19})(?:\.(\d*))?")
 _NANO = 1_000_000_000
+_NO_NAMES = (b"", b".", b"..")
 _FORMATS = "tar archives, plain or compressed by gzip, bzip2, xz or zstd"
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Archive:
+class Archive(msgspec.Struct, frozen=True):
     """A tar archive in a file, or on standard input (``file`` None), which can be read once."""
 
     file: Path | None
@@ -206,7 +206,7 @@ class _Reading:
         self._warn = warn
         self._tree = Tree(warn)
         self._last: bytes | None = None  # the last member that was read whole
-        self._directory: tuple[bytes, bytes] | None = None  # of the last member: the name, and where it lands
+        self._landed: dict[bytes, bytes] = {}  # names of directories, with a slash, and where they land
 
     def close(self) -> None:
         self._tree.close()
@@ -220,9 +220,9 @@ class _Reading:
             headers = Headers(stream.read)
             while (member := self._next(headers)) is not None:
                 body = None
-                if member.is_file and member.size > SMALL:
+                if member.type in FILES and member.size > SMALL:
                     body = Body(self._large(stream, member), member.size)
-                elif member.is_file:
+                elif member.type in FILES:
                     padded = -(-member.size // BLOCK) * BLOCK
                     data = self._guard(partial(stream.read, padded))
                     if len(data) != padded:
@@ -239,7 +239,7 @@ class _Reading:
         headers = Headers(window.read)
         while (member := self._next(headers)) is not None:
             body = None
-            if member.is_file:
+            if member.type in FILES:
                 padded = -(-member.size // BLOCK) * BLOCK
                 if window.position + padded > located.size:
                     break
@@ -322,30 +322,32 @@ class _Reading:
 
     def _member(self, member: Member, body: Body | None) -> list[Draft]:
         name = member.name
-        slash = name.rfind(b"/") + 1
-        head, last = name[:slash], name[slash:]
-        if self._directory is not None and self._directory[0] == head and _is_plain(last):
-            kind = _KINDS.get(member.type)
-            if kind is not None:
-                return [self._tree.put(self._draft(self._directory[1] + b"/" + last, kind, member, body))]
+        slash = name.rfind(b"/", 0, -1) + 1
+        last = name[slash:-1] if name.endswith(b"/") else name[slash:]
+        directory = self._landed.get(name[:slash])
+        kind = _KINDS.get(member.type)
+        if directory is not None and kind is not None and _is_plain(last):
+            path = directory + b"/" + last
+            if kind is Kind.DIRECTORY:
+                self._landed[name[:slash] + last + b"/"] = path
+            return [self._tree.put(self._draft(path, kind, member, body))]
         parts = _components(name, member)
         if _is_plain(last) and len(parts) > self._placement.strip_components:
             above = parts[self._placement.strip_components : -1]
-            self._directory = head, self._placement.path + paths.join(above)
-        kind = _KINDS.get(member.type)
+            self._landed[name[:slash]] = self._placement.path + paths.join(above)
         if kind is None and member.type != tarfile.LNKTYPE:
             self._warn(f"{_shown(member.name)}: a member of unknown type {member.type!r}, left out")
             return []
         if not parts and kind is not Kind.DIRECTORY:
             raise _bad_member(member, "takes the place of the top directory")
-        path = self._placement.land(parts)
-        if path is not None and kind is not None:
-            return [self._tree.put(self._draft(path, kind, member, body))]
-        if path is not None:
+        landed = self._placement.land(parts)
+        if landed is not None and kind is not None:
+            return [self._tree.put(self._draft(landed, kind, member, body))]
+        if landed is not None:
             target = self._placement.land(_components(member.target, member))
             if target is None:
                 raise _bad_member(member, f"is a hard link to {_shown(member.target)}, which is left out")
-            return self._tree.link(path, target)
+            return self._tree.link(landed, target)
         if kind is not Kind.DIRECTORY:
             self._warn(f"{_shown(member.name)}: no more than the components to strip, left out")
         if body is not None and isinstance(body.where, Iterator):
@@ -354,17 +356,18 @@ class _Reading:
         return []
 
     def _draft(self, path: bytes, kind: Kind, member: Member, body: Body | None) -> Draft:
-        uid, gid = self._placement.owner or (member.uid, member.gid)
-        target, rdev, size = b"", 0, member.size
-        if kind is Kind.SYMLINK:
-            target = member.target
-            size = len(target)
-        elif kind is not Kind.FILE:
-            size = DIRECTORY_SIZE if kind is Kind.DIRECTORY else 0
-            rdev = _device(member) if kind in (Kind.CHARACTER, Kind.BLOCK) else 0
-        xattrs = tuple(sorted(member.xattrs)) if self._placement.xattrs and member.xattrs else ()
-        mtime_ns = _mtime_ns(member)
-        return Draft(path, kind, member.mode & 0o7777, uid, gid, size, mtime_ns, target, rdev, xattrs, 0, body)
+        _, _, mode, uid, gid, size, mtime, target, _, xattrs = member
+        if self._placement.owner is not None:
+            uid, gid = self._placement.owner
+        mtime_ns = mtime * _NANO if isinstance(mtime, int) else _mtime_ns(mtime, member)
+        xattrs = tuple(sorted(xattrs)) if xattrs and self._placement.xattrs else ()
+        if kind is Kind.FILE:
+            return Draft(path, kind, mode & 0o7777, uid, gid, size, mtime_ns, b"", 0, xattrs, 0, body)
+        if kind is not Kind.SYMLINK:
+            target = b""
+        size = DIRECTORY_SIZE if kind is Kind.DIRECTORY else len(target)
+        rdev = _device(member) if kind in (Kind.CHARACTER, Kind.BLOCK) else 0
+        return Draft(path, kind, mode & 0o7777, uid, gid, size, mtime_ns, target, rdev, xattrs, 0, None)
 
     def _blocks(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> Iterator[bytes]:
         file = self._guard(lambda: archive.extractfile(member))
@@ -378,8 +381,7 @@ class _Reading:
             raise self._damaged(f"{missing} bytes of {_shown(_raw(member.name))} are missing")
 
 
-@dataclass(frozen=True, slots=True)
-class _Located:
+class _Located(msgspec.Struct, frozen=True):
     """A plain archive that others can read too; ``size`` in bytes."""
 
     file: File
@@ -469,14 +471,11 @@ def _components(name: bytes, member: Member) -> list[bytes]:
 
 def _is_plain(component: bytes) -> bool:
     """Whether this is a name that can be used as it is."""
-    return component not in (b"", b".", b"..") and b"\0" not in component and len(component) <= paths.NAME_MAX
+    return len(component) <= paths.NAME_MAX and component not in _NO_NAMES and b"\0" not in component
 
 
-def _mtime_ns(member: Member) -> int:
+def _mtime_ns(text: str, member: Member) -> int:
     """Exact to the nanosecond, where tarfile only has a float of what the pax header says."""
-    text = member.mtime
-    if isinstance(text, int):
-        return text * _NANO
     whole, _, fraction = text.partition(".")
     if len(fraction) == 9 and len(whole) < 12 and (whole + fraction).isdecimal() and text.isascii():  # as most have it
         return int(whole) * _NANO + int(fraction)

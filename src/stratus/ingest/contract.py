@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from stratus.formats.chunking import ChunkLimits
 from stratus.formats.compression import Packing
@@ -20,8 +21,7 @@ Progress = Callable[[int, int, int | None, int | None], None]
 """Is told files and bytes so far, and of how many in all once that is known."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewObject:
+class NewObject(msgspec.Struct, frozen=True):
     """An object to be stored: its name, its bytes, and how many bytes it has when unpacked."""
 
     id: ObjectId
@@ -29,8 +29,7 @@ class NewObject:
     plain_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True):
     """How a repository wants content.
 
     Attributes:
@@ -44,8 +43,7 @@ class Policy:
     catalog_weight: int = 50_000
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(msgspec.Struct, frozen=True):
     """Where a source's content lands.
 
     Attributes:

@@ -9,22 +9,48 @@ wait for it to read.
 from __future__ import annotations
 
 import contextlib
-import selectors
-import subprocess
+import os
+import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stratus.errors import StratusError
-from stratus.ingest.contract import Policy, Uploader
-from stratus.ingest.worker import Desk
 
 if TYPE_CHECKING:
+    import subprocess
     from multiprocessing.connection import Connection
 
+    from stratus.ingest.contract import Policy, Uploader
+
 Reply = tuple[str, int, Any]  # step, batch, result
+LITTLE = 8 << 20  # bytes that are packed before other processes have started
+_MOST_WORKERS = 8
 _PATIENCE = 2.0  # seconds that workers have to end
+
+
+def default_workers() -> int:
+    """As many as there are processors, within limits; 0 is this process."""
+    processors = len(os.sched_getaffinity(0))
+    return 0 if processors == 1 else min(processors, _MOST_WORKERS)
+
+
+def start_ahead(sources: Sequence[str], workers: int | None) -> Processes | None:
+    """Workers that start while everything else does, where the files that will be read are large; None if not.
+
+    Where the sources are directories or standard input, what is in them is not known before they are read.
+    """
+    count = default_workers() if workers is None else workers
+    return Processes(count) if count and sum(map(_size, sources)) >= LITTLE else None
+
+
+def _size(source: str) -> int:
+    try:
+        status = os.stat(source)  # noqa: PTH116 - whatever was typed
+    except (OSError, ValueError):
+        return 0
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
 
 class Crew(Protocol):
@@ -50,6 +76,8 @@ class Here:
     count = 1
 
     def __init__(self, policy: Policy, uploader: Uploader) -> None:
+        from stratus.ingest.worker import Desk  # other processes may be started before that is imported here
+
         self._desk = Desk(policy, uploader)
         self._replies: list[Reply] = []
 
@@ -67,20 +95,25 @@ class Here:
 
 
 class Processes:
-    """Workers in processes of their own."""
+    """Workers in processes of their own; they can be led once they know how to work."""
 
-    def __init__(self, count: int, policy: Policy, uploader: Uploader) -> None:
+    def __init__(self, count: int) -> None:
+        import selectors  # a small publish needs no workers, and nothing that they take
+
         self._workers: list[subprocess.Popen[bytes]] = []
         self._pipes: list[Connection] = []
         self._selector = selectors.DefaultSelector()
         try:
             for number in range(count):
                 self._start(number)
-            for number in range(count):
-                self._send(number, (policy, uploader))
         except BaseException:
             self.close()
             raise
+
+    def instruct(self, policy: Policy, uploader: Uploader) -> None:
+        """How to work; before anything else. Raises StratusError."""
+        for number in range(self.count):
+            self._send(number, (policy, uploader))
 
     @property
     def count(self) -> int:
@@ -92,7 +125,9 @@ class Processes:
         return [worker.pid for worker in self._workers]
 
     def _start(self, number: int) -> None:
-        from multiprocessing.connection import Pipe  # a small publish needs no workers
+        import subprocess
+        from multiprocessing.connection import Pipe
+        from selectors import EVENT_READ
 
         ours, theirs = Pipe()
         with theirs:
@@ -115,7 +150,7 @@ class Processes:
                     f"a worker process cannot be started: {error.strerror}", hint="--workers 0 does all in one process"
                 ) from error
             self._workers.append(worker)
-        self._selector.register(ours, selectors.EVENT_READ, number)
+        self._selector.register(ours, EVENT_READ, number)
 
     def send(self, worker: int, step: str, number: int, what: Any) -> None:
         self._send(worker, (step, number, what))
@@ -144,6 +179,8 @@ class Processes:
 
     def _raise(self, worker: int) -> None:
         """Raises what the worker said last, or that it is gone."""
+        import subprocess
+
         with contextlib.suppress(EOFError, ConnectionError):
             while True:
                 step, _, result = self._pipes[worker].recv()
@@ -159,6 +196,9 @@ class Processes:
         )
 
     def close(self) -> None:
+        """It may be called again."""
+        import subprocess
+
         for pipe in self._pipes:
             pipe.close()
         self._selector.close()

@@ -8,8 +8,9 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from stratus.formats.entries import Kind, Xattrs
 from stratus.ingest.contract import DIRECTORY_SIZE, Body, Draft, File, Placement, Warn
@@ -20,8 +21,7 @@ _DEVICES = (Kind.CHARACTER, Kind.BLOCK)
 _KINDS = {kind.value: kind for kind in Kind}
 
 
-@dataclass(frozen=True, slots=True)
-class Directory:
+class Directory(msgspec.Struct, frozen=True):
     """A directory of this machine; what is in it is published, in the order of names."""
 
     file: Path

@@ -19,9 +19,11 @@ _MOST_EXTENDED = 100
 _MOST_SEEN = 10_000  # fields that are remembered
 _FIELDS = struct.Struct("100s24s12s12s8s1s100s72x16s155s")
 _ONLY_TIME = re.compile(rb"([1-9]\d) mtime=(\d{1,12}(?:\.\d{1,9})?)\n\0*")
-_FILES = (b"0", b"\0", b"7")
-_KNOWN = (*_FILES, b"1", b"2", b"3", b"4", b"5", b"6")
+_BLANK = 8 * 32 - 2  # what a check sum counts for itself; two times Adler's one
+FILES = (b"0", b"\0", b"7")
+_KNOWN = (*FILES, b"1", b"2", b"3", b"4", b"5", b"6")
 _EXTENDED = (b"x", b"g", b"L", b"K")
+_TYPE = slice(156, 157)
 _OVERRIDES = (b"path", b"linkpath", b"size", b"uid", b"gid", b"mtime")
 _XATTR = b"SCHILY.xattr."
 _CONTRARY = (b"GNU.sparse", b"hdrcharset", b"SCHILY.realsize")
@@ -44,10 +46,6 @@ class Member(NamedTuple):
     device: tuple[int, ...]
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
-    @property
-    def is_file(self) -> bool:
-        return self.type in _FILES
-
 
 class Headers:
     """Reads members one after another from where ``read`` is."""
@@ -69,7 +67,8 @@ class Headers:
             block = self._read(BLOCK)
             self.held.append(block)
             self.length += len(block)
-            member = self._extended.get(block) or self._parse(block)
+            member = self._extended.get(block) if block[_TYPE] in _EXTENDED else None
+            member = member or self._parse(block)
             if member is None:
                 return None
             if member.type not in _EXTENDED:
@@ -95,8 +94,8 @@ class Headers:
         if len(block) != BLOCK:
             return None
         name, ids, size, mtime, checksum, kind, target, device, prefix = _FIELDS.unpack_from(block)
-        total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF) - 2  # each below its modulus
-        if total - sum(checksum) + 8 * 32 != _number(checksum):
+        total = (adler32(block[:256]) & 0xFFFF) + (adler32(block[256:]) & 0xFFFF)  # each below its modulus
+        if total - sum(checksum) + _BLANK != _number(checksum):
             return None
         known = self._ids.get(ids) or _remember(self._ids, ids, _numbers(ids[:8], ids[8:16], ids[16:]))
         devices = self._devices.get(device) or _remember(self._devices, device, _numbers(device[:8], device[8:]))

@@ -19,14 +19,12 @@ from stratus.formats.compression import Compression
 from stratus.formats.entries import Chunk, Content
 from stratus.formats.hashes import Digest, Suffix
 from stratus.ingest.contract import Body, Delivery, File, Packed, Policy, Progress, Warn
-from stratus.ingest.crew import Crew, Here, Processes
+from stratus.ingest.crew import LITTLE, Crew, Here, Processes, default_workers
 from stratus.ingest.files import changed, identify, unreadable
 from stratus.ingest.overflow import Overflow
 from stratus.ingest.worker import KEY_SIZE, Piece
 
-MOST_WORKERS = 8
-_FEW_FILES = 200  # and
-_FEW_BYTES = 8 << 20  # less than that is done before other processes have started
+_FEW_FILES = 200  # packed before other processes have started, if they are little
 _BATCH_FILES = 200
 _BATCH_BYTES = 4 << 20
 _AHEAD = 3  # batches of one worker that are under way
@@ -36,12 +34,6 @@ _MOST_QUEUED = 50_000  # bodies that were scanned and not dealt out, 300 bytes e
 _READ_SIZE = 256 << 10  # bytes
 _HELD = 100_000  # contents in memory, 350 bytes each
 _PARTIAL = Suffix.PARTIAL.encode()
-
-
-def default_workers() -> int:
-    """As many as there are processors, within limits; 0 is this process."""
-    processors = len(os.sched_getaffinity(0))
-    return 0 if processors == 1 else min(processors, MOST_WORKERS)
 
 
 class _Cut:
@@ -83,11 +75,14 @@ class Pipeline:
         policy: Policy,
         delivery: Delivery,
         warn: Warn,
-        workers: int | None = None,
+        workers: int | Processes | None = None,
         progress: Progress | None = None,
         finished: Callable[[Body], None] | None = None,
     ) -> None:
-        """``finished`` hears of each body that has its content, in no order."""
+        """``finished`` hears of each body that has its content, in no order.
+
+        ``workers`` says how many, or they have been started and end with this.
+        """
         self._policy = policy
         self._delivery = delivery
         self._warn = warn
@@ -154,14 +149,15 @@ class Pipeline:
     # -- workers -----------------------------------------------------------------------------------------------------
 
     def _is_little(self) -> bool:
-        return self._all_files < _FEW_FILES and self._all_bytes < _FEW_BYTES
+        return self._all_files < _FEW_FILES and self._all_bytes < LITTLE
 
     def _start(self) -> None:
         workers = default_workers() if self._workers is None else self._workers
         if workers == 0 or not self._delivery.anywhere or self._is_little():
             self._crew = Here(self._policy, self._delivery.uploader)
         else:
-            self._crew = Processes(workers, self._policy, self._delivery.uploader)
+            self._crew = processes = workers if isinstance(workers, Processes) else Processes(workers)
+            processes.instruct(self._policy, self._delivery.uploader)
         self._load = [0] * self._crew.count
 
     def _pump(self) -> None:

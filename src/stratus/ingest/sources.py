@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from stratus.errors import BadSource
-from stratus.ingest.archives import Archive
 from stratus.ingest.contract import Source
 from stratus.ingest.directories import Directory
 
@@ -16,7 +15,7 @@ def open_source(name: str | Path) -> Source:
     An archive is told by its content when it is read, not by its name. Raises BadSource if there is nothing.
     """
     if str(name) == "-":
-        return Archive(None)
+        return _archive(None)
     file = Path(name)
     try:
         file.stat()
@@ -25,4 +24,10 @@ def open_source(name: str | Path) -> Source:
         raise BadSource(
             f"{str(name)!r} cannot be read: {reason}", hint="name a directory, an archive, or - for standard input"
         ) from error
-    return Directory(file) if file.is_dir() else Archive(file)
+    return Directory(file) if file.is_dir() else _archive(file)
+
+
+def _archive(file: Path | None) -> Source:
+    from stratus.ingest.archives import Archive  # what unpacks them takes a while to import
+
+    return Archive(file)

@@ -24,7 +24,7 @@ class Tree:
     def __init__(self, warn: Warn) -> None:
         self._warn = warn
         self._drafts = Overflow(_HELD, _pack, _unpack)
-        self._parents: set[bytes] = set()
+        self._parents: set[bytes] = {b""}
         # For every file that has links: the first of its names in each directory.
         self._links: dict[bytes, dict[bytes, bytes]] = {}
         self._last_group = 0
@@ -34,12 +34,12 @@ class Tree:
 
     def put(self, draft: Draft) -> Draft:
         """The draft itself. Raises BadSource if something that is no directory has entries below it."""
-        path, kind = draft.path, draft.kind
+        path = draft.path
         check(draft)
-        if kind is not Kind.DIRECTORY and path in self._parents:
+        if draft.kind is not Kind.DIRECTORY and path in self._parents:
             raise _contradiction(path)
-        above = paths.parent(path)
-        while above and above not in self._parents:
+        above = path[: path.rfind(b"/")]
+        while above not in self._parents:
             known: Draft | None = self._drafts.get(above)
             if known is not None and known.kind is not Kind.DIRECTORY:
                 raise _contradiction(above)
@@ -118,23 +118,24 @@ def _contradiction(path: bytes) -> BadSource:
 
 def check(draft: Draft) -> None:
     """Raises BadSource for what a repository cannot hold."""
-    if not (0 <= draft.uid <= _MAX_ID and 0 <= draft.gid <= _MAX_ID):
+    _, kind, _, uid, gid, _, mtime_ns, target, _, xattrs, _, _ = draft
+    if not (0 <= uid <= _MAX_ID and 0 <= gid <= _MAX_ID):
         raise BadSource(
-            f"{paths.display(draft.path)}: {draft.uid}:{draft.gid} is no owner",
+            f"{paths.display(draft.path)}: {uid}:{gid} is no owner",
             hint="user and group ids have 32 bits; --owner sets others",
             path=draft.path,
         )
-    if not -(1 << 63) <= draft.mtime_ns < 1 << 63:
+    if not -(1 << 63) <= mtime_ns < 1 << 63:
         raise BadSource(
             f"{paths.display(draft.path)}: its last change is out of the range of times",
             hint="touch it",
             path=draft.path,
         )
-    if draft.kind is Kind.SYMLINK and (not draft.target or b"\0" in draft.target):
+    if kind is Kind.SYMLINK and (not target or b"\0" in target):
         raise BadSource(
             f"{paths.display(draft.path)}: a symbolic link without a target", hint="leave it out", path=draft.path
         )
-    if draft.xattrs and not _fits(draft.xattrs):
+    if xattrs and not _fits(xattrs):
         raise BadSource(
             f"{paths.display(draft.path)}: its extended attributes do not fit",
             hint="at most 255 attributes, with keys and values of at most 255 bytes, can be published",

@@ -77,7 +77,7 @@ class Desk:
 
 
 def main(descriptor: int) -> None:
-    """Works in this process until the one who leads hangs up."""
+    """Works in this process until the one who leads hangs up; ends it at once then, since they wait for that."""
     from multiprocessing.connection import Connection
 
     gc.disable()  # there are no cycles
@@ -95,6 +95,7 @@ def main(descriptor: int) -> None:
             raise
         except Exception as error:
             connection.send(("error", 0, _portable(error)))
+    os._exit(0)
 
 
 def _portable(error: Exception) -> Exception:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+import msgspec
 
 from stratus.errors import Exists, LeaseHeld, Unknown
 from stratus.formats import path_code, paths
@@ -27,8 +28,7 @@ _LOOKS = 4  # the first, and three more while a contender with a larger id may w
 _PAUSE = 0.3  # seconds between two looks
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(msgspec.Struct, frozen=True):
     """What somebody wants to lease; the same for all attempts at it.
 
     Attributes:
@@ -43,7 +43,7 @@ class Wish:
     host: str
     secret: str
     ttl: int = DEFAULT_TTL
-    request: str = field(default_factory=new_nonce)
+    request: str = msgspec.field(default_factory=new_nonce)
     process: str = ""
 
 

@@ -7,9 +7,11 @@ sealed. An answer that was lost is settled by reading: the own nonce is there, o
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.errors import Busy, Changed, LeaseLost, Unknown
 from stratus.formats import path_code, paths
@@ -24,8 +26,7 @@ _ATTEMPTS = 8
 _PAUSE, _LONGEST_PAUSE = 0.1, 2.0  # seconds between two of them
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A claim as it was last read or written, with its version."""
 
     claim: Claim

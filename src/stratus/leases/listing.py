@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+
+import msgspec
 
 from stratus.errors import BadFormat, UsageError
 from stratus.formats.claim import Claim
@@ -13,8 +14,7 @@ from stratus.stores import flows
 from stratus.stores.flows import Flow
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """A claim, and when the store took it last."""
 
     held: Held

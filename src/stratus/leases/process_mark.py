@@ -7,7 +7,6 @@ that cannot be seen from here counts as alive: its claim or lock ends by expiry,
 from __future__ import annotations
 
 import os
-import socket
 from pathlib import Path
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -31,7 +30,7 @@ def has_ended(mark: str) -> bool:
 
 def _place() -> str:
     try:
-        return f"{socket.gethostname()} {_BOOT.read_text().strip()} {os.readlink(_NAMESPACE)}"  # noqa: PTH115
+        return f"{os.uname().nodename} {_BOOT.read_text().strip()} {os.readlink(_NAMESPACE)}"  # noqa: PTH115
     except OSError:
         return ""
 

@@ -11,9 +11,10 @@ import contextlib
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
+
+import msgspec
 
 from stratus.errors import LeaseHeld, StoreError, StratusError
 from stratus.formats import path_code, paths
@@ -57,8 +58,7 @@ def acquire_waiting(
     raise AssertionError("unreachable")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """Where somebody is among those who wait for paths that overlap.
 
     Attributes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from stratus.errors import Changed, NoSuchRepository, UsageError
 from stratus.formats import records

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.workbench import StoredCatalog, store_catalog
 from stratus.errors import Exists, UsageError
@@ -30,8 +32,7 @@ _FIRST_REVISION = 1
 _MASTER_REPLICA = b"This file marks the repository as replicable.\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """A repository that was created or taken over.
 
     Attributes:

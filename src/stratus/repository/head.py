@@ -8,7 +8,8 @@ which the next revision repairs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.errors import BadFormat, Changed, Exists, NoSuchRepository, NotFound, Unknown
 from stratus.formats.catalog import Nested
@@ -32,8 +33,7 @@ Sign = Callable[[Manifest], bytes]
 """Gives the signed bytes of a manifest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(msgspec.Struct, frozen=True):
     """The newest revision and what its replacement needs.
 
     Attributes:
@@ -58,8 +58,7 @@ class Head:
         return Nested(b"", self.manifest.root, len(self.root))
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(msgspec.Struct, frozen=True):
     """The newest manifest, with its version."""
 
     manifest: Manifest

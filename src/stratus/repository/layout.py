@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from stratus.formats.hashes import ObjectId
 
 INFO = "info/v1/repositories.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(msgspec.Struct, frozen=True):
     """The keys of one repository: public ones as the stock tools have them, private ones below ``.stratus/``."""
 
     fqrn: str

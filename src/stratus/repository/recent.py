@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.formats.hashes import Digest, ObjectId
 from stratus.stores.contract import Version
@@ -12,8 +13,7 @@ from stratus.stores.contract import Version
 _MOST = 64 << 20  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StoredReflog:
+class StoredReflog(msgspec.Struct, frozen=True):
     """A reflog as it is in the store; ``digest`` is the hash of ``data``."""
 
     digest: Digest

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from stratus.catalogs.tree import CatalogTree
 from stratus.errors import BadFormat, BadName, NoSuchRepository, NotFound
@@ -25,8 +26,7 @@ if TYPE_CHECKING:
     from stratus.formats.receipt import Receipt
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """A revision by its root catalog, as the mount wants it: sizes in bytes, ttl in seconds."""
 
     revision: int
@@ -36,8 +36,7 @@ class Snapshot:
     tag: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(msgspec.Struct, frozen=True):
     """One revision in the log."""
 
     revision: int

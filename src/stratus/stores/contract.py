@@ -10,9 +10,10 @@ compare-and-swap carries a nonce. DELETE is never conditional: what others may r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal, NewType, Protocol, TypeVar, runtime_checkable
+
+import msgspec
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -23,18 +24,15 @@ T_co = TypeVar("T_co", covariant=True)
 Version = NewType("Version", str)  # an ETag without quotes, or what a store has in its place
 
 
-@dataclass(frozen=True, slots=True)
-class Always:
+class Always(msgspec.Struct, frozen=True):
     """Put whatever is there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Absent:
+class Absent(msgspec.Struct, frozen=True):
     """Put only if there is no such key; else Exists is raised."""
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """Put only over this version; else Changed is raised."""
 
     version: Version
@@ -45,8 +43,7 @@ ALWAYS = Always()
 ABSENT = Absent()
 
 
-@dataclass(frozen=True, slots=True)
-class Headers:
+class Headers(msgspec.Struct, frozen=True):
     """Response headers that are stored with an object."""
 
     content_type: str = "application/octet-stream"
@@ -67,8 +64,7 @@ def default_headers(key: str) -> Headers:
     return POINTER_HEADERS if key.rpartition("/")[2].startswith(".cvmfs") else Headers("application/json", "max-age=61")
 
 
-@dataclass(frozen=True, slots=True)
-class Blob:
+class Blob(msgspec.Struct, frozen=True):
     """What a get gives: the bytes, their version, and when the store took them (UTC, grain of a second)."""
 
     data: bytes
@@ -76,8 +72,7 @@ class Blob:
     modified: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Stat:
+class Stat(msgspec.Struct, frozen=True):
     """What a listing gives of a key."""
 
     key: str
@@ -86,30 +81,26 @@ class Stat:
     modified: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(msgspec.Struct, frozen=True):
     """One of many puts; each is made with the condition Absent."""
 
     key: str
     data: Buffer
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
+class Created(msgspec.Struct, frozen=True):
     """The put landed."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Present:
+class Present(msgspec.Struct, frozen=True):
     """The key was there already."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(msgspec.Struct, frozen=True):
     """Permission for a PUT without credentials: send the body to ``url`` with its length and just these headers."""
 
     url: str
@@ -127,8 +118,7 @@ class Prepared(Protocol[T_co]):
 Verb = Literal["get", "put", "list", "head", "delete"]
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """One request that a store made and the answer's status (0: none came). Bytes are bodies only."""
 
     verb: Verb

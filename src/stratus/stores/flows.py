@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import msgspec
 
 from stratus.errors import NotFound, StratusError
 from stratus.stores.contract import (
@@ -42,76 +43,63 @@ T = TypeVar("T")
 U = TypeVar("U")
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(msgspec.Struct, frozen=True):
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class PutOne:
+class PutOne(msgspec.Struct, frozen=True):
     key: str
     data: Buffer
     when: Condition = ALWAYS
     headers: Headers | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PutMany:
+class PutMany(msgspec.Struct, frozen=True):
     items: tuple[Item, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ListKeys:
+class ListKeys(msgspec.Struct, frozen=True):
     prefix: str
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Missing:
+class Missing(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Copy:
+class Copy(msgspec.Struct, frozen=True):
     source: str
     target: str
     match: Version
 
 
-@dataclass(frozen=True, slots=True)
-class PreparePut:
+class PreparePut(msgspec.Struct, frozen=True):
     key: str
     data: Buffer
     when: Condition
     headers: Headers | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PrepareDelete:
+class PrepareDelete(msgspec.Struct, frozen=True):
     keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(msgspec.Struct, frozen=True):
     prepared: Prepared[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Sync:
+class Sync(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(msgspec.Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(msgspec.Struct, frozen=True):
     seconds: float
 
 
@@ -120,8 +108,7 @@ Request = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """The answer of a request that went well."""
 
     value: Any

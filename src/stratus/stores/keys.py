@@ -9,12 +9,15 @@ from stratus.errors import UsageError
 COMPONENT_LIMIT = 255  # bytes; file names, and SeaweedFS answers 400 at 256
 KEY_LIMIT = 1024  # bytes; S3
 
+_USUAL = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}(?:/[A-Za-z0-9_-][A-Za-z0-9._-]{0,99}){0,8}")  # nothing is wrong
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")  # what XML cannot hold, and what SeaweedFS takes for a slash
 _OBJECT = re.compile(r"(?:^|/)data/([0-9a-f]{2})/([0-9a-f]{38}(?:-rmd160|-shake128)?[A-Z]?)$")
 
 
 def check_key(key: str) -> None:
     """Raises UsageError for a key that not every store can hold."""
+    if _USUAL.fullmatch(key):
+        return
     try:
         encoded = key.encode()
     except UnicodeEncodeError:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
+
+import msgspec
 
 from stratus.errors import UsageError
 
@@ -27,8 +28,7 @@ class Credentials(Protocol):
     def get_frozen_credentials(self) -> Keys: ...
 
 
-@dataclass(frozen=True, slots=True)
-class FixedKeys:
+class FixedKeys(msgspec.Struct, frozen=True):
     """Credentials that are given and stay the same."""
 
     access_key: str
@@ -39,8 +39,7 @@ class FixedKeys:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A prefix of a bucket; without credentials it is used anonymously."""
 
     url: str

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
+
+import msgspec
 
 from stratus.errors import BadName, NotPermitted
 from stratus.formats import paths
 from stratus.formats.key_record import KeyRecord, Quota, is_path
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """A writer, as a signature or a token proves it.
 
     Attributes:

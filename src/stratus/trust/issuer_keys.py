@@ -6,8 +6,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from stratus.errors import StoreError, StratusError, UsageError
 from stratus.formats.issuer_record import IssuerRecord
@@ -22,8 +23,7 @@ _log = logging.getLogger(__name__)
 Jwk = Mapping[str, Any]
 
 
-@dataclass(slots=True)
-class _Known:
+class _Known(msgspec.Struct):
     """What is known of one issuer; ``of`` is when that was fetched, ``tried`` when that was tried last."""
 
     keys: tuple[Jwk, ...] | None = None

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from http_message_signatures import (
     HTTPMessageSignaturesException,
@@ -43,8 +43,7 @@ _COVERED = ("@method", "@authority", "@path", "@query", "content-digest")
 _HINT = "sign the request with the writer's key just before it is sent; what is on the way must not change it"
 
 
-@dataclass(frozen=True, slots=True)
-class Signed:
+class Signed(msgspec.Struct, frozen=True):
     """Who signed a request and when (UTC); whoever refuses replays remembers the nonce for as long as it is good."""
 
     key_id: str
@@ -52,8 +51,7 @@ class Signed:
     created: datetime
 
 
-@dataclass(slots=True)
-class _Message:
+class _Message(msgspec.Struct):
     """A request in the form that the library wants."""
 
     method: str

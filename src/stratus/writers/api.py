@@ -4,10 +4,11 @@ read what everybody can read."""
 from __future__ import annotations
 
 import contextlib
-import socket
+import os
 import time
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from stratus.costs.meter import Meter
 from stratus.errors import Busy, NotFound, StoreError, StratusError
@@ -101,7 +102,7 @@ class ApiRoad:
 
     def acquire(self, path: bytes | None, wait: float) -> Granted:
         text = None if path is None else path.decode("utf-8", "surrogateescape")
-        wish = LeaseRequest(path=text, host=socket.gethostname(), process=self._mark)
+        wish = LeaseRequest(path=text, host=os.uname().nodename, process=self._mark)
         granted = self._client.acquire(wish, wait)
         self._granted[granted.id] = granted
         self._count("put", _LEASE.put)

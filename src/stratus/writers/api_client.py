@@ -10,7 +10,6 @@ import itertools
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote, urlencode, urljoin, urlsplit
@@ -65,8 +64,7 @@ _HINT = "check `api` in config.toml, or --api: it is the URL of the server, with
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class LeaseName:
+class LeaseName(msgspec.Struct, frozen=True):
     """What names a lease to the API; None is the path of one that leaves the tree alone."""
 
     id: str

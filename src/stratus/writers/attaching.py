@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+
+import msgspec
 
 from stratus.catalogs.balance import Weights
 from stratus.catalogs.build import build_rows
@@ -19,6 +20,7 @@ from stratus.ingest.contract import Delivery, NewObject, Policy, Warn
 from stratus.repository.revision import Revision
 from stratus.writers.comparing import read_rules
 from stratus.writers.gathered import Gathered
+from stratus.writers.recorded import Objects
 
 _WORTHWHILE = 500  # entries; fewer are committed as fast one by one
 _OF_LIMIT = 10  # a catalog that nobody asked for has at least this part of the limit
@@ -39,11 +41,11 @@ class NewCatalogs:
         gathered: Gathered,
         policy: Policy,
         delivery: Delivery,
-        named: Callable[[ObjectId], None],
+        named: Objects,
         warn: Warn,
         has_own_rules: bool,
     ) -> None:
-        """``named`` hears of all objects that must be there; ``has_own_rules`` if the dirtab itself may change."""
+        """``named`` are all objects that must be there; ``has_own_rules`` if the dirtab itself may change."""
         self._base = base
         self._gathered = gathered
         self._algorithm = policy.algorithm
@@ -74,6 +76,7 @@ class NewCatalogs:
         """The catalogs go to the store. Raises Rejected, StoreError."""
         timestamp = max(int(time.time()), self._base.tree.root.catalog.last_modified)
         found = _Rows(self._gathered, directory)
+        self._named.note(found)
         built = build_rows(found, directory, self._algorithm, timestamp, self._weights, self._rules, owner, self._keep)
         if built.marked and not self._has_empty:
             self._has_empty = True
@@ -87,7 +90,7 @@ class NewCatalogs:
         self._store(NewObject(catalog.id, catalog.stored, catalog.size))
 
     def _store(self, one: NewObject) -> None:
-        self._named(one.id)
+        self._named.add(one.id)
         self._waiting.append(one)
         self._waiting_bytes += len(one.stored)
         if len(self._waiting) >= _STORED_AT_ONCE or self._waiting_bytes >= _BYTES_AT_ONCE:
@@ -99,8 +102,7 @@ class NewCatalogs:
         self._waiting_bytes = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Rows(Iterable[Raw]):
+class _Rows(msgspec.Struct, frozen=True):
     """The rows at and below a directory, each time anew."""
 
     gathered: Gathered

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from stratus.catalogs.balance import AUTOMATIC_MARKER
 from stratus.catalogs.structure import MARKER
@@ -19,6 +21,7 @@ from stratus.formats.dirtab import Dirtab
 from stratus.formats.entries import Entry, Kind
 from stratus.formats.rows import DIRECTORY_TYPE, FLAGS, GROUP_SHIFT, LINKS, MODE, NAME, TYPE_MASK, Chunks, Raw, Values
 from stratus.repository.revision import Revision
+from stratus.writers.base_rows import BaseRows
 from stratus.writers.gathered import Gathered
 
 _LOOKED_UP = 3  # entries of a directory; for more of them it is listed
@@ -37,8 +40,7 @@ class Attaching(Protocol):
         """Stores the catalogs; ``owner`` is that of directories that nobody named. Raises Rejected, StoreError."""
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(msgspec.Struct):
     """A directory on the way to where we are.
 
     Attributes:
@@ -60,6 +62,7 @@ class Comparison:
         self, base: Revision, gathered: Gathered, path: bytes, replace_all: bool, attaching: Attaching
     ) -> None:
         self._base = base
+        self._rows = BaseRows(base.tree)
         self._gathered = gathered
         self._path = path
         self._replace = replace_all
@@ -132,7 +135,7 @@ class Comparison:
         place = self._way.pop()
         while place.surplus:
             yield place.path + b"/" + place.surplus.pop(), None
-        self._base.tree.release(place.path)  # what is below was compared; of many catalogs few fit into memory
+        self._rows.release(place.path)  # what is below was compared; of many catalogs few fit into memory
 
     def _look_for_surplus(self, place: _Place) -> None:
         listed = self._list(place)
@@ -165,14 +168,14 @@ class Comparison:
 
     def _list(self, place: _Place) -> dict[bytes, Values]:
         if place.listed is None:
-            place.listed = self._base.tree.values(place.path) if place.exists else {}
+            place.listed = self._rows.below(place.path) if place.exists else {}
         return place.listed
 
     def _lookup(self, place: _Place, path: bytes) -> Values | None:
         if not place.exists:
             return None
         if place.listed is None and self._gathered.counts.get(place.path, 0) < _LOOKED_UP:
-            return self._base.tree.values_at(path)
+            return self._rows.at(path)
         return self._list(place).get(path[len(place.path) + 1 :])
 
     # -- one row -----------------------------------------------------------------------------------------------------

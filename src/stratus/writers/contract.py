@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from stratus.formats.changes import Change, ChangeSet
 from stratus.formats.hashes import ObjectId
@@ -15,8 +16,7 @@ from stratus.ingest.contract import Delivery, Policy
 from stratus.repository.revision import Revision
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """The right to change what is at and below ``path`` (None: only tags).
 
     Attributes:
@@ -31,8 +31,7 @@ class Lease:
     expires: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Uploaded:
+class Uploaded(msgspec.Struct, frozen=True):
     """What an upload did: objects that were new, those that were there, and bytes: plain, stored, and sent."""
 
     new: int = 0
@@ -50,8 +49,7 @@ class Upload(Delivery, Protocol):
         """What was done so far."""
 
 
-@dataclass(frozen=True, slots=True)
-class Forecast:
+class Forecast(msgspec.Struct, frozen=True):
     """What a publish would do, found out without doing it.
 
     ``requests`` are those of the real publish, if nobody else publishes meanwhile and no request has to be repeated.

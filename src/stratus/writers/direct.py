@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import getpass
 import itertools
+import os
 import random
 import secrets
-import socket
 import time
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -64,13 +63,12 @@ class DirectWriter(StoreWriter):
         """``name`` is who publishes, by default the user and the host; in ``cache`` is noted what was stored."""
         meter, recent = Meter(), Recent()
         observed = store.observed(meter)
-        who = name if name is not None else f"{getpass.getuser()}@{socket.gethostname()}"
+        who = name if name is not None else f"{getpass.getuser()}@{os.uname().nodename}"
         road = DirectRoad(observed, fqrn, keys, who, meter, recent)
         super().__init__(observed, fqrn, road, road.verify, who, meter, recent, cache)
 
 
-@dataclass(frozen=True, slots=True)
-class _Private:
+class _Private(msgspec.Struct, frozen=True):
     """The private records that a writer needs, and when they were read, by ``time.monotonic``."""
 
     settings: Settings
@@ -82,8 +80,7 @@ class _Private:
         return Epoch.of(self.collection)
 
 
-@dataclass(slots=True)
-class _Holding:
+class _Holding(msgspec.Struct):
     """A lease of ours: its claim as it was written last, and the collection as it was read before it."""
 
     held: Held
@@ -159,7 +156,7 @@ class DirectRoad:
 
     def _acquire(self, path: bytes | None, wait: float) -> Flow[Granted]:
         private = yield from self._read_private()
-        wish = Wish(path, self._name, socket.gethostname(), secrets.token_urlsafe(16), process=self._mark)
+        wish = Wish(path, self._name, os.uname().nodename, secrets.token_urlsafe(16), process=self._mark)
         held = yield from acquire_waiting(self._layout, wish, private.epoch, wait, process_mark.has_ended)
         now = yield from flows.now()
         try:

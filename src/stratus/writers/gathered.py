@@ -128,6 +128,10 @@ class Gathered:
             return
         if self._all is None:
             self._all = list(self._read(b""))
+        if not top:
+            yield from self._all
+            return
+        if not self._keys:
             self._keys = [path.replace(b"/", b"\0") for path, _, _ in self._all]
         key = top.replace(b"/", b"\0")
         yield from self._all[bisect_left(self._keys, key) : bisect_left(self._keys, key + b"\1")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from stratus.formats.messages import MOST_GRANTS, UploadGrant, Wanted
 from stratus.formats.receipt import Requests
@@ -70,8 +69,7 @@ class _Heard:
         return [(one.verb, one.key, one.status, one.sent, one.received, one.seconds) for one in self._exchanges]
 
 
-@dataclass(slots=True, kw_only=True)
-class GrantDelivery(StoreDelivery):
+class GrantDelivery(StoreDelivery, kw_only=True):
     """A ``Delivery`` by grants. The API asks the store whether an object is there; that is no request of the writer.
 
     What is only appraised is looked for in what everybody can read.

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from stratus.catalogs.structure import MARKER
 from stratus.errors import StratusError, UsageError
@@ -18,6 +19,7 @@ from stratus.formats.changes import Change, ChangeSet, Remove, Tag, Untag, Usage
 from stratus.formats.entries import Kind
 from stratus.formats.receipt import Receipt
 from stratus.ingest.contract import Body, Draft, Placement, Progress, Source, Warn
+from stratus.ingest.crew import Processes
 from stratus.ingest.pipeline import Pipeline
 from stratus.writers.attaching import NewCatalogs
 from stratus.writers.comparing import Comparison
@@ -26,8 +28,7 @@ from stratus.writers.gathered import Gathered
 from stratus.writers.recorded import Changes, Objects
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """How to publish.
 
     Attributes:
@@ -36,7 +37,8 @@ class Options:
         owner: user and group id of all entries, None keeps the sources'.
         strip_components: leading components that names lose.
         xattrs: publish extended attributes too.
-        workers: processes that pack and upload; 0 does it in this one, None takes one per processor.
+        workers: processes that pack and upload: how many, or those that were started ahead; 0 does it in this one,
+            None takes one per processor.
         progress: is told how far it is.
         wait: seconds to wait for somebody else's lease.
     """
@@ -48,7 +50,7 @@ class Options:
     xattrs: bool = False
     message: str = ""
     tag: str | None = None
-    workers: int | None = None
+    workers: int | Processes | None = None
     progress: Progress | None = None
     wait: float = 0
 
@@ -60,25 +62,19 @@ def publish(
 
     Raises BadSource, Rejected, Busy, StoreError; nothing is published then.
     """
-    with (
-        writer.lease(path, options.wait) as lease,
-        _change_set(writer, lease, fqrn, path, sources, who, options, writer.upload(lease)) as change_set,
-    ):
-        return _submit(writer, change_set)
+    with writer.lease(path, options.wait) as lease:
+        return _submit(writer, _change_set(writer, lease, fqrn, path, sources, who, options, writer.upload(lease)))
 
 
 def forecast(
     writer: Writer, fqrn: str, path: bytes, sources: Sequence[Source], who: str, options: Options = Options()
 ) -> Forecast:
     """What ``publish`` would do; nothing is stored. Raises what it raises."""
-    with (
-        writer.look(path) as lease,
-        _change_set(writer, lease, fqrn, path, sources, who, options, writer.appraise(lease)) as change_set,
-    ):
-        return writer.forecast(change_set)
+    with writer.look(path) as lease:
+        upload = writer.appraise(lease)
+        return writer.forecast(_change_set(writer, lease, fqrn, path, sources, who, options, upload))
 
 
-@contextlib.contextmanager
 def _change_set(
     writer: Writer,
     lease: Lease,
@@ -88,7 +84,7 @@ def _change_set(
     who: str,
     options: Options,
     upload: Upload,
-) -> Iterator[ChangeSet]:
+) -> ChangeSet:
     """Reads the sources, delivers their objects, and says what is different from the lease's base."""
     if options.catalog and not path:
         raise UsageError("the root of a repository is a catalog already", hint="give a path: NAME:/directory")
@@ -100,31 +96,27 @@ def _change_set(
     drafts = _drafts(sources, placement, warnings.append)
     if options.catalog:
         drafts = _with_marker(drafts, path, options.owner)
-    with contextlib.ExitStack() as held:
-        objects = held.enter_context(contextlib.closing(Objects(policy.algorithm)))
-        with contextlib.closing(Gathered(policy)) as gathered:
-            finished = gathered.finished
-            _pack(
-                drafts, gathered, Pipeline(policy, upload, warnings.append, options.workers, options.progress, finished)
-            )
-            has_own_rules = gathered.has(dirtab.PATH) or (not path and options.replace)
-            catalogs = NewCatalogs(base, gathered, policy, upload, objects.add, warnings.append, has_own_rules)
-            comparison = Comparison(base, gathered, path, options.replace, catalogs)
-            records = comparison.records(objects.noting(gathered.rows()))
-            changes = Changes(records)
-        yield ChangeSet(
-            id=lease.id,
-            repository=fqrn,
-            path=path,
-            changes=changes,
-            objects=objects,
-            base=lease.base,
-            writer=who,
-            message=options.message,
-            tag=options.tag,
-            usage=_usage(upload.uploaded, time.monotonic() - begun),
-            warnings=tuple(warnings),
-        )
+    with contextlib.closing(Objects(policy.algorithm)) as objects, contextlib.closing(Gathered(policy)) as gathered:
+        finished = gathered.finished
+        _pack(drafts, gathered, Pipeline(policy, upload, warnings.append, options.workers, options.progress, finished))
+        has_own_rules = gathered.has(dirtab.PATH) or (not path and options.replace)
+        catalogs = NewCatalogs(base, gathered, policy, upload, objects, warnings.append, has_own_rules)
+        comparison = Comparison(base, gathered, path, options.replace, catalogs)
+        changes = Changes(objects.noting(comparison.records(gathered.rows())))
+        names = objects.names()
+    return ChangeSet(
+        id=lease.id,
+        repository=fqrn,
+        path=path,
+        changes=changes,
+        objects=names,
+        base=lease.base,
+        writer=who,
+        message=options.message,
+        tag=options.tag,
+        usage=_usage(upload.uploaded, time.monotonic() - begun),
+        warnings=tuple(warnings),
+    )
 
 
 def remove(

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import marshal
-import tempfile
 import weakref
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from stratus.formats import rows
+from stratus.formats.change_file import ObjectNames
 from stratus.formats.changes import Attach, Change, Put, Remove
-from stratus.formats.hashes import DIGEST_SIZE, Algorithm, Digest, ObjectId, Suffix
+from stratus.formats.hashes import Algorithm, ObjectId, Suffix
 from stratus.formats.rows import Raw
 from stratus.ingest.overflow import Overflow
 from stratus.writers.comparing import Record
 
 _HELD = 20_000  # records in memory, half a kilobyte each
 _HELD_NAMES = 200_000  # names of objects in memory
+_HASH = rows.VALUES.index("hash")
 _PARTIAL = Suffix.PARTIAL.encode()
 
 
@@ -38,6 +39,8 @@ class Changes(Iterable[Change]):
 
     def _spill(self) -> None:
         if self._file is None:
+            import tempfile  # few publishes are as large
+
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 - it is there as long as this
             weakref.finalize(self, self._file.close)
         marshal.dump(self._held, self._file)
@@ -65,8 +68,8 @@ class Changes(Iterable[Change]):
         yield from self._held
 
 
-class Objects(Iterable[ObjectId]):
-    """The names of objects, each once."""
+class Objects:
+    """Gathers the names of objects, each once."""
 
     def __init__(self, algorithm: Algorithm) -> None:
         self._algorithm = algorithm
@@ -75,22 +78,28 @@ class Objects(Iterable[ObjectId]):
     def add(self, one: ObjectId) -> None:
         self._names.set(one.digest.raw + one.suffix.encode(), True)
 
-    def noting(self, found: Iterable[Raw]) -> Iterator[Raw]:
-        """The same rows; the objects of their contents are added."""
+    def note(self, found: Iterable[Raw]) -> None:
+        """The objects of these rows' contents."""
         add = self._names.set
-        hash_index = rows.VALUES.index("hash")
-        for one in found:
-            raw = one[1][hash_index]
+        for _, values, chunks in found:
+            raw = values[_HASH]
             if raw is not None:
                 add(raw, True)
-            for _, _, chunk in one[2]:
+            for _, _, chunk in chunks:
                 add(chunk + _PARTIAL, True)
-            yield one
 
-    def __iter__(self) -> Iterator[ObjectId]:
-        for name in self._names.keys():  # noqa: SIM118 - no mapping
-            yield ObjectId(Digest(self._algorithm, name[:DIGEST_SIZE]), Suffix(name[DIGEST_SIZE:].decode()))
+    def noting(self, records: Iterable[Record]) -> Iterator[Record]:
+        """The same records; the objects of the rows that are put are added."""
+        for record in records:
+            path, what = record
+            if isinstance(what, tuple):
+                self.note(((path, *what),))
+            yield record
+
+    def names(self) -> ObjectNames:
+        """All of them, in the order of their digests."""
+        return ObjectNames.of(self._algorithm, self._names.keys())
 
     def close(self) -> None:
-        """Nothing can be iterated any more."""
+        """Nothing is there any more."""
         self._names.close()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
+
+import msgspec
 
 from stratus.formats.catalog import Nested
 from stratus.formats.changes import ChangeSet
@@ -13,8 +14,7 @@ from stratus.formats.receipt import Receipt
 from stratus.formats.records import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(msgspec.Struct, frozen=True):
     """What a writer starts from.
 
     Attributes:
@@ -30,8 +30,7 @@ class Basis:
     era: str
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
+class Granted(msgspec.Struct, frozen=True):
     """A lease as a road gave it; ``ttl`` in seconds, ``expires`` UTC if nobody renews it."""
 
     id: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import getpass
+import os
 import secrets
-import socket
 import time
 from datetime import timedelta
 
@@ -45,8 +45,8 @@ class StoreClient:
     def lease(self, path: bytes | None, ttl: int, wait: float) -> tuple[ClaimInfo, str]:
         """A lease that nobody renews, and its token. Raises LeaseHeld after ``wait`` seconds."""
         secret = secrets.token_urlsafe(24)
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
-        found = flows.run(self._lease(Wish(path, who, socket.gethostname(), secret, ttl), wait), self._store)
+        who = f"{getpass.getuser()}@{os.uname().nodename}"
+        found = flows.run(self._lease(Wish(path, who, os.uname().nodename, secret, ttl), wait), self._store)
         return found, messages.token(found.id, secret)
 
     def _lease(self, wish: Wish, wait: float) -> Flow[ClaimInfo]:

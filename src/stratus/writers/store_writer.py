@@ -7,10 +7,10 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from msgspec.structs import astuple
+import msgspec
+from msgspec.structs import astuple, replace
 
 from stratus.catalogs.tree import CatalogTree
 from stratus.commit.folding import RepositoryTree, preview
@@ -38,12 +38,11 @@ from stratus.writers.road import Basis, Granted, Road
 from stratus.writers.uploading import StoreDelivery
 
 # What a publish asks for, beside what its forecast asks for and what it stores (the protocol, step by step).
-_SUBMISSION = Requests(put=3, get=2)  # change set, queue entry, seal; lock, collection
+_SUBMISSION = Requests(put=3, get=1)  # change set, queue entry, seal; lock
 _COMMIT = Requests(put=6, get=5, list=3, delete=2)  # lock three times, reflog, manifest, receipt; …
 
 
-@dataclass(slots=True)
-class Leased:
+class Leased(msgspec.Struct):
     """What is held, what was read when the lease was made, and what has become known since."""
 
     basis: Basis
@@ -52,7 +51,7 @@ class Leased:
     granted: Granted | None = None
     remembered: Remembered | None = None
     appraised: StoreDelivery | None = None
-    before: Requests = field(default_factory=Requests)  # what the writer had asked for when the lease began
+    before: Requests = msgspec.field(default_factory=Requests)  # what the writer had asked for when the lease began
     renewal: _Renewal | None = None
     submitted: bool = False
 

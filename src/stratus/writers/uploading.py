@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+
+import msgspec
 
 from stratus.errors import StoreError
 from stratus.formats.receipt import Requests
@@ -20,8 +21,7 @@ from stratus.writers.uploaders import ASK_FIRST, Report, StoreAppraiser, StoreUp
 _FLUSHED_AT_ONCE = 32 << 20  # bytes
 
 
-@dataclass(slots=True)
-class StoreDelivery:
+class StoreDelivery(msgspec.Struct):
     """A ``Delivery`` into a store, or with ``appraises`` one that only finds out what it would do.
 
     Attributes:
@@ -36,8 +36,8 @@ class StoreDelivery:
     known: KnownObjects
     remembered: Remembered | None = None
     appraises: bool = False
-    uploaded: Uploaded = field(default_factory=Uploaded)
-    requests: Requests = field(default_factory=Requests)
+    uploaded: Uploaded = msgspec.field(default_factory=Uploaded)
+    requests: Requests = msgspec.field(default_factory=Requests)
     _flush: threading.Thread | None = None
     _flushed: int = 0  # bytes that had been sent when it began
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Protocol
 
+import msgspec
 from typing_extensions import Buffer
 
 from stratus.client.fuse import protocol
 from stratus.client.fuse.protocol import Opcode
 
 
-@dataclass(frozen=True, slots=True)
-class Later:
+class Later(msgspec.Struct, frozen=True):
     """An answer that must be waited for.
 
     Attributes:

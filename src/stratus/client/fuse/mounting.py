@@ -12,8 +12,8 @@ import shutil
 import socket
 import stat
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from stratus.errors import MountError
 
@@ -29,8 +29,7 @@ _OWNER = re.compile(rb"\b(user|group)_id=([0-9]+)")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True, slots=True)
-class MountPoint:
+class MountPoint(NamedTuple):
     """One line of ``/proc/self/mountinfo``.
 
     Attributes:

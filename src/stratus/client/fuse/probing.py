@@ -6,7 +6,7 @@ import errno
 import os
 import select
 import signal
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from stratus.client.fuse.mounting import MountPoint
 
@@ -14,8 +14,7 @@ _PATIENCE = 2.0  # seconds
 _DEAD = frozenset({errno.ENOTCONN, errno.ECONNABORTED})
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """What can be told of a mount.
 
     Attributes:
