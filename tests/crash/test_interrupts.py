@@ -45,7 +45,7 @@ def _archive(files: Mapping[str, bytes | None]) -> bytes:
 
 
 def _temporary_files(store: DirectoryStore) -> list[str]:
-    return [file.name for file in (store.path / ".stratus-tmp").iterdir() if len(file.name) == 32]
+    return [file.name for file in (store.path / ".stratus-tmp").rglob("*") if len(file.name) == 32]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

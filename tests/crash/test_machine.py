@@ -287,7 +287,7 @@ def test_too_little_memory_is_one_line(tmp_path: Path, limit: int) -> None:
     assert_heals(store)
     tops = {stat.key.split("/")[2] for stat in store.list(f".stratus/{FQRN}/")}
     assert not tops & {"claims", "queue"}
-    assert not [path for path in (tmp_path / "store/.stratus-tmp").iterdir() if len(path.name) == 32]
+    assert not [path for path in (tmp_path / "store/.stratus-tmp").rglob("*") if len(path.name) == 32]
 
 
 def _publishes_or_says_why(machine: Machine, store: DirectoryStore, limit: int, *words: str | Path) -> None:

@@ -60,7 +60,7 @@ def test_temporary_files_are_no_keys(store: DirectoryStore) -> None:
 
 def test_what_a_killed_process_left_behind_goes_after_a_while(store: DirectoryStore) -> None:
     store.put("a", b"1")
-    young, old = store.path / TEMPORARY / ("0" * 32), store.path / TEMPORARY / ("1" * 32)
+    young, old = store.path / TEMPORARY / "3" / ("0" * 32), store.path / TEMPORARY / "5" / ("1" * 32)
     for file in (young, old):
         file.touch()
     an_hour_ago = time.time() - 3700
@@ -80,7 +80,7 @@ def test_a_failed_put_leaves_nothing_behind(store: DirectoryStore, monkeypatch: 
         with pytest.raises(StoreError, match="No space left"):
             store.put("a/b", b"1")
     assert [found.key for found in store.list("")] == ["before"]
-    assert not [file for file in (store.path / TEMPORARY).iterdir() if len(file.name) == 32]
+    assert not [file for file in (store.path / TEMPORARY).rglob("*") if len(file.name) == 32]
 
 
 def test_no_key_may_lie_below_another(store: DirectoryStore) -> None:

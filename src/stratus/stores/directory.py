@@ -6,8 +6,8 @@ four fifths of the speed, measured); only what replaces something under compare-
 name. Every put and delete of a key that exists takes an exclusive ``flock``, so that conditions hold across processes.
 Network file systems must have working ``flock``, ``link`` and ``rename``.
 
-``.stratus-tmp/`` in the directory holds temporary files and locks and is no part of the store; ``.stratus/`` is for
-its owner's eyes only. Headers are not stored: web servers derive them.
+``.stratus-tmp/`` in the directory holds locks, and temporary files in directories of its own; it is no part of the store.
+``.stratus/`` is for its owner's eyes only. Headers are not stored: web servers derive them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,7 @@ TEMPORARY = ".stratus-tmp"
 PRIVATE = ".stratus"
 _LEFTOVER_AGE = timedelta(hours=1)  # a put lasts as long as writing bytes from memory
 _LEFTOVER = re.compile(r"[0-9a-f]{32}")
+_DIRECTORIES = 8  # of temporary files; who creates one has its directory to itself
 _LOCKS = 256  # keys that share a lock wait for each other, no more
 _LOOKED_FOR = 64 << 10  # bytes
 _TRIES = 100  # a put's directory may be removed by a delete again and again
@@ -206,7 +207,7 @@ class DirectoryStore:
 
     def _write(self, key: str, path: bytes, data: Buffer, when: Condition) -> bool:
         """False if the condition does not hold."""
-        temporary = self._temporary(f"{self._token}{next(self._numbers):08x}")
+        temporary = self._temporary(f"{os.getpid() % _DIRECTORIES}/{self._token}{next(self._numbers):08x}")
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             try:
@@ -382,8 +383,10 @@ class DirectoryStore:
         except (FileExistsError, NotADirectoryError):
             raise StoreError(f"{self._path} is, or lies below, a file", hint="name a directory") from None
         directory.mkdir(mode=0o700, exist_ok=True)
+        for number in range(_DIRECTORIES):
+            (directory / str(number)).mkdir(exist_ok=True)
         oldest = (datetime.now(UTC) - _LEFTOVER_AGE).timestamp()
-        for path in directory.iterdir():
+        for path in directory.glob("*/*"):
             with contextlib.suppress(FileNotFoundError):
                 if _LEFTOVER.fullmatch(path.name) and path.stat().st_mtime < oldest:
                     path.unlink()
