@@ -33,7 +33,7 @@ from stratus.stores.directory import DirectoryStore
 from stratus.testing.s3_server import LocalS3
 
 FQRN = "bench.example.org"
-ROUNDS = 3
+ROUNDS = 5
 S3_FILES = 5_000
 QUICK_FILES = 300
 QUICK_BYTES = 50_000_000

@@ -70,7 +70,8 @@ PUTS = FILES + 5  # claim, change set, queue entry, seal and receipt besides
 PROCESSES = 2
 _QUIET = Epoch(0, "quiet")
 _LAYOUT = Layout(FQRN)
-_FIRST_POLL, _LONGEST_POLL = 0.2, 5.0  # seconds between two looks for a receipt; more where submitting took longer
+# Seconds between two looks for a receipt, as ``DirectWriter`` waits; the first half as long as submitting took.
+_FIRST_POLL, _LONGEST_POLL = 0.3, 2.0
 _TRIES, _FIRST_PAUSE = 8, 0.1  # of a request whose answer was lost; seconds, doubled each time
 _IDLE = 0.05  # seconds until a committer looks again
 
