@@ -6,8 +6,8 @@ four fifths of the speed, measured); only what replaces something under compare-
 name. Every put and delete of a key that exists takes an exclusive ``flock``, so that conditions hold across processes.
 Network file systems must have working ``flock``, ``link`` and ``rename``.
 
-``.stratus-tmp/`` in the directory holds locks, and temporary files in directories of its own; it is no part of the store.
-``.stratus/`` is for its owner's eyes only. Headers are not stored: web servers derive them.
+``.stratus-tmp/`` in the directory holds locks, and temporary files in directories of its own; it is no part of the
+store. ``.stratus/`` is for its owner's eyes only. Headers are not stored: web servers derive them.
 """
 
 from __future__ import annotations
