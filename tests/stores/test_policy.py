@@ -5,7 +5,7 @@ from secrets import token_hex
 
 import pytest
 
-from stratus.errors import NotFound
+from stratus.errors import NotFound, StoreError
 from stratus.stores.memory import MemoryStore
 from stratus.stores.policy import allow_reading, forbid_reading
 from stratus.stores.s3 import S3Store
@@ -40,6 +40,26 @@ def test_everybody_reads_what_is_public_and_no_more(s3_server: LocalS3, bucket: 
     assert forbid_reading(store, "a.example.org") is None
     assert stranger.missing([*PUBLIC]) == {*PUBLIC}
     assert store.policy() is None
+
+
+def test_a_policy_that_is_full_says_what_to_do(s3_server: LocalS3, bucket: str) -> None:
+    store = s3_server.store(bucket)
+    foreign = {
+        "Sid": "foreign",
+        "Effect": "Allow",
+        "Principal": "*",
+        "Action": ["s3:GetObject"],
+        "Resource": [f"arn:aws:s3:::{bucket}/{number:0100}/*" for number in range(130)],
+    }
+    store.set_policy(json.dumps({"Version": "2012-10-17", "Statement": [foreign]}))
+    with pytest.raises(StoreError, match="no room for another repository") as caught:  # noqa: PT012
+        for number in range(20):
+            assert allow_reading(store, f"n{number}.example.org") is None
+    assert caught.value.hint
+    there = _sids(store)
+    assert 3 < len(there) < 20
+    assert forbid_reading(store, "n0.example.org") is None
+    assert _sids(store) == [there[0], *there[2:]]
 
 
 def test_the_statements_of_others_are_kept(s3_server: LocalS3, bucket: str) -> None:

@@ -16,6 +16,7 @@ from stratus.stores.s3 import S3Store
 from stratus.stores.s3_place import Place
 
 _VERSION = "2012-10-17"  # of the policy language
+_LARGEST = 20 << 10  # bytes, S3's limit
 
 
 def allow_reading(store: Store, fqrn: str) -> str | None:
@@ -48,11 +49,16 @@ def _replace(store: S3Store, sid: str, statements: list[dict[str, Any]]) -> str 
     if own == statements:
         return None
     kept = [one for one in present if one not in own]
-    new = {"Version": _VERSION, **old, "Statement": kept + statements}
+    new = _text({"Version": _VERSION, **old, "Statement": kept + statements})
+    if len(new) > _LARGEST and statements:
+        raise StoreError(
+            f"the policy of the bucket {store.place.bucket} has no room for another repository",
+            hint="use another bucket, or have one statement in its policy allow all of its repositories",
+        )
     try:
-        store.set_policy(_text(new) if new["Statement"] else None)
+        store.set_policy(new if kept + statements else None)
     except (Refused, Unsuitable):
-        return _text(new)
+        return new
     return None
 
 
