@@ -42,16 +42,21 @@ def test_everybody_reads_what_is_public_and_no_more(s3_server: LocalS3, bucket: 
     assert store.policy() is None
 
 
-def test_a_policy_that_is_full_says_what_to_do(s3_server: LocalS3, bucket: str) -> None:
-    store = s3_server.store(bucket)
+def allow_foreign(store: S3Store, directories: list[str]) -> None:
+    """The policy of somebody else."""
     foreign = {
         "Sid": "foreign",
         "Effect": "Allow",
         "Principal": "*",
         "Action": ["s3:GetObject"],
-        "Resource": [f"arn:aws:s3:::{bucket}/{number:0100}/*" for number in range(130)],
+        "Resource": [f"arn:aws:s3:::{store.place.bucket}/{name}/*" for name in directories],
     }
     store.set_policy(json.dumps({"Version": "2012-10-17", "Statement": [foreign]}))
+
+
+def test_a_policy_that_is_full_says_what_to_do(s3_server: LocalS3, bucket: str) -> None:
+    store = s3_server.store(bucket)
+    allow_foreign(store, [f"{number:0100}" for number in range(130)])
     with pytest.raises(StoreError, match="no room for another repository") as caught:  # noqa: PT012
         for number in range(20):
             assert allow_reading(store, f"n{number}.example.org") is None
@@ -64,14 +69,7 @@ def test_a_policy_that_is_full_says_what_to_do(s3_server: LocalS3, bucket: str) 
 
 def test_the_statements_of_others_are_kept(s3_server: LocalS3, bucket: str) -> None:
     store = s3_server.store(bucket)
-    foreign = {
-        "Sid": "foreign",
-        "Effect": "Allow",
-        "Principal": "*",
-        "Action": ["s3:GetObject"],
-        "Resource": [f"arn:aws:s3:::{bucket}/foreign/*"],
-    }
-    store.set_policy(json.dumps({"Version": "2012-10-17", "Statement": [foreign]}))
+    allow_foreign(store, ["foreign"])
     for name in ("a.example.org", "b.example.org", "a.example.org"):
         assert allow_reading(store, name) is None
     assert allow_reading(s3_server.store(bucket, "prefix"), "a.example.org") is None

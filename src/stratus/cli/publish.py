@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from stratus.cli.parsing import Verbs, add_api, add_json, add_keys, add_verb, add_wait, count, owner
 
 if TYPE_CHECKING:
+    from stratus.cli.reference import Reference
     from stratus.ingest.crew import Processes
 
 
@@ -46,26 +47,27 @@ def add_parser(verbs: Verbs) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from stratus.cli.places import newest_only
+    from stratus.cli.reference import Reference
     from stratus.ingest.crew import start_ahead
 
+    reference = Reference.parse(arguments.reference)
+    newest_only(reference)
     with contextlib.ExitStack() as stack:
         ahead = start_ahead(arguments.sources, arguments.workers)
         if ahead is not None:
             stack.callback(ahead.close)
-        return _publish(arguments, arguments.workers if ahead is None else ahead)
+        return _publish(arguments, reference, arguments.workers if ahead is None else ahead)
 
 
-def _publish(arguments: argparse.Namespace, workers: int | Processes | None) -> int:
-    from stratus.cli.places import newest_only, open_writer
+def _publish(arguments: argparse.Namespace, reference: Reference, workers: int | Processes | None) -> int:
+    from stratus.cli.places import open_writer
     from stratus.cli.progress import Drawn
     from stratus.cli.receipts import print_forecast, print_receipt
-    from stratus.cli.reference import Reference
     from stratus.formats.history import check_tag_name
     from stratus.ingest.sources import open_source
     from stratus.writers.publish import Options, forecast, publish
 
-    reference = Reference.parse(arguments.reference)
-    newest_only(reference)
     quiet = arguments.quiet or arguments.json
     options = Options(
         replace=arguments.replace,
