@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,3 +31,19 @@ def test_it_holds_what_a_dictionary_holds(items: list[tuple[bytes, int]], most: 
         overflow.set(key, 7)
     assert list(overflow.items()) == [(key, 7) for key in sorted(plain)]
     overflow.close()
+
+
+def test_another_thread_may_drop_it() -> None:
+    made: list[Overflow] = []
+
+    def make() -> None:
+        overflow = Overflow(1)
+        overflow.set(b"one", 1)
+        overflow.set(b"two", 2)
+        made.append(overflow)
+
+    thread = Thread(target=make)
+    thread.start()
+    thread.join()
+    assert not made[0].is_held
+    made.clear()  # an exception in __del__ fails this test: warnings are errors

@@ -101,7 +101,8 @@ class Overflow:
 
     def _write(self) -> None:
         if self._file is None:
-            self._file = sqlite3.connect("", isolation_level=None)
+            # one thread at a time uses it, but whichever collects garbage may be the one that ends it
+            self._file = sqlite3.connect("", isolation_level=None, check_same_thread=False)
             for setting in ("journal_mode = OFF", "synchronous = OFF", f"cache_size = -{_CACHE}"):
                 self._file.execute(f"PRAGMA {setting}")
             self._file.execute("CREATE TABLE kept (key BLOB PRIMARY KEY, value BLOB) WITHOUT ROWID")
