@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 from stratus.errors import StratusError
@@ -24,97 +22,123 @@ REQUESTS = 24  # under way at once
 
 @dataclass(slots=True)
 class _Task:
-    number: int
+    """A flow; ``turn`` is when it began, or slept last, by a count of these."""
+
     flow: Flow[Any]
+    turn: int
     result: Any = None
     error: StratusError | None = None
-    answers: list[Answer | None] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
+    open: int = 0  # answers that it waits for
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, order=True)
+class _Step:
+    """One request of a task; what began first comes first, so that some get to their end while others wait."""
+
+    turn: int
+    order: int
+    task: _Task = field(compare=False)
+    request: Request = field(compare=False)
+    index: int = field(compare=False)
+
+
 class _Running:
-    """Requests of the tasks that began first are made first, so that some end while others go on.
+    """The thread that has the last answer that a task waits for also drives the task, and goes on with its request."""
 
-    Attributes:
-        waiting: requests for which there is no thread yet; ``asked`` are those under way, ``None`` ends a thread.
-    """
+    def __init__(self, store: Store, begin: Iterable[Flow[Any]]) -> None:
+        self._store = store
+        self._order = itertools.count()
+        self.tasks = [_Task(flow, next(self._order)) for flow in begin]
+        self._alive = len(self.tasks)
+        self._waiting: list[_Step] = []
+        self._asleep: list[tuple[float, _Step]] = []
+        self._mutex = threading.Lock()
+        self._work = threading.Condition(self._mutex)
+        self._alarm = threading.Condition(self._mutex)
 
-    store: Store
-    waiting: list[tuple[int, int, Request, int]] = field(default_factory=list)
-    asked: SimpleQueue[tuple[int, Request, int] | None] = field(default_factory=SimpleQueue)
-    answered: SimpleQueue[tuple[int, int, Answer]] = field(default_factory=SimpleQueue)
-    asleep: list[tuple[float, int, int]] = field(default_factory=list)
-    order: itertools.count[int] = field(default_factory=itertools.count)
-    tasks: list[_Task] = field(default_factory=list)
-    alive: int = 0
-    under_way: int = 0
+    def run(self) -> None:
+        for task in self.tasks:
+            self._add(self._advance(task, None))
+        threads = [threading.Thread(target=self._answer, daemon=True) for _ in range(REQUESTS)]
+        for thread in threads:
+            thread.start()
+        self._wake_sleepers()
+        for thread in threads:
+            thread.join()
 
-    def ask(self) -> None:
-        """What each thread does: makes requests, until there is none."""
-        while (asked := self.asked.get()) is not None:
-            number, request, index = asked
-            self.answered.put((number, index, flows.answer(request, self.store)))
+    def _answer(self) -> None:
+        """What each thread does."""
+        while (step := self._take()) is not None:
+            task = step.task
+            if isinstance(step.request, flows.Sleep):
+                task.turn = next(self._order)
+                task.answers[step.index] = flows.Done(None)
+            else:
+                task.answers[step.index] = flows.answer(step.request, self._store)
+            with self._mutex:
+                task.open -= 1
+                is_last = not task.open
+            if is_last:
+                self._add(self._advance(task, tuple(task.answers)))
 
-    def advance(self, task: _Task, answers: tuple[Answer, ...] | None) -> None:
-        try:
-            requests = next(task.flow) if answers is None else task.flow.send(answers)
-        except StopIteration as stop:
-            task.result = stop.value
-        except StratusError as error:
-            task.error = error
-        else:
-            task.answers = [None] * len(requests)
-            for index, request in enumerate(requests):
-                if isinstance(request, flows.Sleep):
-                    heapq.heappush(self.asleep, (time.monotonic() + request.seconds, task.number, index))
-                elif isinstance(request, flows.Now):
-                    self.under_way += 1
-                    self.answered.put((task.number, index, flows.answer(request, self.store)))
+    def _advance(self, task: _Task, answers: tuple[Answer, ...] | None) -> Sequence[_Step]:
+        """Its next requests; none if it has ended."""
+        while True:
+            try:
+                requests = next(task.flow) if answers is None else task.flow.send(answers)
+            except StopIteration as stop:
+                task.result = stop.value
+                return ()
+            except StratusError as error:
+                task.error = error
+                return ()
+            task.open = len(requests)
+            task.answers = [flows.Done(None)] * len(requests)
+            if not all(isinstance(request, flows.Now) for request in requests):
+                turn, order = task.turn, next(self._order)
+                return [_Step(turn, order, task, request, index) for index, request in enumerate(requests)]
+            # No request is made for that.
+            answers = tuple(flows.answer(request, self._store) for request in requests)
+
+    def _add(self, steps: Sequence[_Step]) -> None:
+        """What the requests of a task are, once; nothing means that it has ended."""
+        with self._mutex:
+            for step in steps:
+                if isinstance(step.request, flows.Sleep):
+                    heapq.heappush(self._asleep, (time.monotonic() + step.request.seconds, step))
+                    self._alarm.notify()
                 else:
-                    heapq.heappush(self.waiting, (task.number, next(self.order), request, index))
-            return
-        self.alive -= 1
+                    heapq.heappush(self._waiting, step)
+            if not steps:
+                self._alive -= 1
+            if not self._alive:
+                self._alarm.notify()
+                self._work.notify_all()
+            self._work.notify(max(len(steps) - 1, 0))  # this thread takes one itself
 
-    def take(self, number: int, index: int, answer: Answer) -> None:
-        task = self.tasks[number]
-        task.answers[index] = answer
-        answers = tuple(one for one in task.answers if one is not None)
-        if len(answers) == len(task.answers):
-            self.advance(task, answers)
+    def _take(self) -> _Step | None:
+        with self._mutex:
+            while not self._waiting:
+                if not self._alive:
+                    return None
+                self._work.wait()
+            return heapq.heappop(self._waiting)
 
-    def run(self, begin: Iterable[Flow[Any]]) -> None:
-        for flow in begin:
-            self.alive += 1
-            self.tasks.append(_Task(len(self.tasks), flow))
-            self.advance(self.tasks[-1], None)
-        while self.alive:
-            while self.asleep and self.asleep[0][0] <= time.monotonic():
-                _, number, index = heapq.heappop(self.asleep)
-                self.take(number, index, flows.Done(None))
-            while self.waiting and self.under_way < REQUESTS:
-                number, _, request, index = heapq.heappop(self.waiting)
-                self.asked.put((number, request, index))
-                self.under_way += 1
-            timeout = max(self.asleep[0][0] - time.monotonic(), 0) if self.asleep else None
-            with contextlib.suppress(Empty):
-                answer = self.answered.get(timeout=timeout)
-                self.under_way -= 1
-                self.take(*answer)
+    def _wake_sleepers(self) -> None:
+        """Until all tasks have ended."""
+        with self._mutex:
+            while self._alive:
+                while self._asleep and self._asleep[0][0] <= time.monotonic():
+                    heapq.heappush(self._waiting, heapq.heappop(self._asleep)[1])
+                    self._work.notify()
+                self._alarm.wait(max(self._asleep[0][0] - time.monotonic(), 0) if self._asleep else None)
 
 
 def run_tasks(begin: Iterable[Flow[T]], store: Store) -> list[T]:
     """Drives flows beside each other; raises the first error once all have ended."""
-    running = _Running(store)
-    threads = [threading.Thread(target=running.ask, daemon=True) for _ in range(REQUESTS)]
-    for thread in threads:
-        thread.start()
-    try:
-        running.run(begin)
-    finally:
-        for _ in threads:
-            running.asked.put(None)
-        for thread in threads:
-            thread.join()
+    running = _Running(store, begin)
+    running.run()
     for task in running.tasks:
         if task.error is not None:
             raise task.error

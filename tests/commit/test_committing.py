@@ -6,19 +6,31 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from stratus.commit import locking
+from stratus.commit.committing import Committer, commit
+from stratus.commit.folding import RepositoryTree
+from stratus.commit.queue import ENTRY, entry_key
+from stratus.commit.submitting import submit
 from stratus.errors import LeaseHeld, Rejected, StoreError
-from stratus.formats import outcomes
-from stratus.formats.changes import ChangeSet, Remove
-from stratus.formats.claim import Claim
+from stratus.formats import change_file, outcomes
+from stratus.formats.changes import ChangeSet, Put, Remove
+from stratus.formats.claim import Claim, Epoch
+from stratus.formats.entries import Entry, Kind
+from stratus.formats.manifest import Manifest
 from stratus.formats.receipt import Receipt
+from stratus.formats.records import Settings
 from stratus.formats.reflog import Reflog
+from stratus.formats.trusted import verify_manifest
 from stratus.leases import process_mark
+from stratus.leases.acquiring import Wish, acquire
+from stratus.leases.holding import Held
 from stratus.repository.layout import Layout
+from stratus.stores import flows
 from stratus.stores.contract import Store
 from stratus.stores.memory import MemoryStore
 from stratus.testing.faults import Call, Fault, FaultyStore, Killed
 from stratus.writers.publish import Options, publish, remove
-from tests.repositories import FQRN, Files, content, new_repository, problems, put, reader, writer
+from tests.repositories import FQRN, Files, content, keys, new_repository, problems, put, reader, writer
 
 LAYOUT = Layout(FQRN)
 BEFORE = {"a": b"1", "d": None, "d/b": b"2"}
@@ -100,6 +112,42 @@ def test_a_failed_or_unanswered_request_never_publishes_twice_or_half(fault: Fau
             assert content(store) == AFTER
             assert receipt.revision == reader(store).manifest.revision == revision + 1
         check_reflog(store)
+
+
+def test_what_is_sealed_while_others_are_committed_goes_with_the_next() -> None:
+    store = MemoryStore()
+    new_repository(store)
+    epoch = Epoch(0, "quiet")
+    early, slow, late = (
+        flows.run(acquire(LAYOUT, Wish(path, "writer", "host", "secret"), epoch), store)
+        for path in (b"/a", b"/b", b"/c")
+    )
+
+    def finish(held: Held) -> None:
+        path = (held.claim.path or "").encode()
+        entry = Entry(path, Kind.DIRECTORY, 0o755, 0, 0, 4096, 0)
+        change_set = ChangeSet(held.claim.id, FQRN, path, (Put(entry),))
+        flows.run(submit(LAYOUT, held, change_file.pack(change_set), None, epoch), store)
+
+    waiting = [slow, late]
+
+    def plan(call: Call) -> Fault:
+        while (call.verb, call.key) == ("put", LAYOUT.manifest) and waiting:
+            finish(waiting.pop())
+        return Fault.PASS
+
+    finish(early)
+    store.put(entry_key(LAYOUT, slow.claim), ENTRY)  # its seal is on the way
+
+    def verify(data: bytes) -> Manifest:
+        return verify_manifest(data, keys().certificate, FQRN)
+
+    tree = RepositoryTree(LAYOUT, Settings(), verify, keys().sign_manifest)
+    seen = flows.run(locking.look(LAYOUT), store)
+    committed = flows.run(commit(Committer(LAYOUT, tree, "committer"), seen), FaultyStore(store, plan))
+    assert set(committed.receipts) == {held.claim.id for held in (early, slow, late)}
+    assert committed.revisions == 2
+    assert content(store) == {"a": None, "b": None, "c": None}
 
 
 def test_a_swap_whose_answer_was_lost_is_recognised_by_its_own_bytes() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from stratus.catalogs.build import build
 from stratus.catalogs.tree import CatalogTree
 from stratus.commit import locking
@@ -9,9 +11,11 @@ from stratus.commit.committing import Committer, commit
 from stratus.commit.folding import RepositoryTree
 from stratus.commit.submitting import submit
 from stratus.costs.meter import Meter
+from stratus.errors import BadFormat
 from stratus.formats import change_file
 from stratus.formats.changes import Change, ChangeSet, Put
 from stratus.formats.claim import Epoch
+from stratus.formats.compression import Compression
 from stratus.formats.entries import Content, Entry, Kind
 from stratus.formats.hashes import Algorithm, ObjectId, Suffix
 from stratus.formats.manifest import Manifest
@@ -19,7 +23,7 @@ from stratus.formats.receipt import Entries, Receipt
 from stratus.formats.records import Settings
 from stratus.formats.trusted import verify_manifest
 from stratus.leases.acquiring import Wish, acquire
-from stratus.repository.head import read_head
+from stratus.repository.head import read_head, read_named, read_pointer
 from stratus.repository.layout import Layout
 from stratus.repository.objects import Objects
 from stratus.repository.recent import Recent
@@ -89,9 +93,10 @@ def test_a_reflog_that_was_written_meanwhile_is_read_again() -> None:
 def test_a_catalog_that_a_reader_loaded_is_not_fetched_for_the_commit() -> None:
     store, recent, meter = new_repository(), Recent(), Meter()
     put(store, {".cvmfscatalog": b"", "f": b""}, b"/d")
-    head = flows.run(read_head(LAYOUT, verify, recent), store)
+    pointer = flows.run(read_pointer(LAYOUT, verify), store)
+    flows.run(read_named(LAYOUT, pointer, recent), store)
     objects = Objects(store.observed(meter), LAYOUT, recent)
-    tree = CatalogTree(head.at, objects.catalog)
+    tree = CatalogTree(pointer.at, objects.catalog)
     assert tree.row(b"/d/f") is not None
     tree.close()
     assert meter.requests.get == 1
@@ -102,13 +107,36 @@ def test_a_catalog_that_a_reader_loaded_is_not_fetched_for_the_commit() -> None:
 
 
 def test_the_objects_that_were_not_used_for_longest_are_dropped() -> None:
-    recent = Recent(most=10)
-    names = [ObjectId(DIGEST(b"%d" % number), Suffix.CATALOG) for number in range(3)]
-    recent.keep(names[0], b"0000")
-    recent.keep(names[1], b"1111")
-    assert recent.get(names[0]) == b"0000"
-    recent.keep(names[2], b"2222")
-    assert [recent.get(name) for name in names] == [b"0000", None, b"2222"]
+    plain = [b"%d" % number * 1000 for number in range(3)]
+    stored = [Compression.ZLIB.pack(data) for data in plain]
+    names = [ObjectId(DIGEST(data), Suffix.CATALOG) for data in stored]
+    recent = Recent(2 * len(stored[0]) + 1, 2 * len(plain[0]) + 1)
+    recent.keep(names[0], stored[0])
+    assert recent.unpack(names[1], stored[1]) == plain[1]
+    assert recent.get(names[0]) == plain[0]
+    recent.keep(names[2], stored[2])
+    assert recent.get(names[2]) == plain[2]
+    assert [recent.get(name) for name in names] == [plain[0], None, plain[2]]
+
+
+def test_an_object_that_is_too_large_to_be_kept_is_unpacked_all_the_same() -> None:
+    stored = Compression.ZLIB.pack(b"plain")
+    recent, name = Recent(1, 1), ObjectId(DIGEST(stored), Suffix.CATALOG)
+    assert recent.unpack(name, stored, 5) == b"plain"
+    assert recent.get(name) is None
+
+
+@pytest.mark.parametrize("is_unpacked", [True, False])
+def test_an_object_of_another_size_than_expected_is_no_object(is_unpacked: bool) -> None:
+    stored = Compression.ZLIB.pack(b"plain")
+    recent, name = Recent(), ObjectId(DIGEST(stored), Suffix.CATALOG)
+    recent.keep(name, stored)
+    if is_unpacked:
+        assert recent.get(name) == b"plain"
+    for size in (4, 6):
+        with pytest.raises(BadFormat):
+            recent.get(name, size)
+    assert recent.get(name, 5) == b"plain"
 
 
 def test_a_catalog_that_was_built_is_attached_by_a_commit() -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from typing_extensions import Buffer
 
-from stratus.commit import committing
+from stratus.commit import committing, receipts
 from stratus.errors import Busy, RolledBack, StoreError, Unsuitable
 from stratus.formats.records import Settings
 from stratus.repository.creation import create
@@ -21,7 +21,6 @@ from stratus.stores.contract import ALWAYS, Blob, Condition, Headers, Match, Obs
 from stratus.stores.memory import MemoryStore
 from stratus.stores.probe import probe
 from stratus.testing.faults import Call, Fault, FaultyStore, Killed
-from stratus.writers import direct
 from stratus.writers.publish import remove, tag, untag
 from tests.crash.processes import BEFORE, assert_heals, problems
 from tests.repositories import FQRN, content, keys, new_repository, put, reader, writer
@@ -170,7 +169,7 @@ def test_an_eventually_consistent_replica_is_refused_when_a_repository_is_create
 
 def test_a_store_that_becomes_one_later_costs_no_revision_and_readers_notice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(committing, "_LONGEST_PAUSE", 0.0)
-    monkeypatch.setattr(direct, "_LONGEST_PAUSE", 0.0)
+    monkeypatch.setattr(receipts, "_LONGEST_PAUSE", 0.0)
     store = _Replica()
     new_repository(store)
     put(store, BEFORE)

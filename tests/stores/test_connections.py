@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from stratus.stores.connections import Answer, BadAnswer, Connections, NotConnected, is_quiet
+from stratus.stores.connections import Answer, BadAnswer, Connections, NotConnected, _Incoming, is_quiet
 
 GOOD = b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-Length: 2\r\n\r\nok"
 
@@ -117,12 +117,50 @@ def test_a_connection_that_ends_with_its_answer_is_not_used_again(raw: bytes, bo
         assert ask(connections).body == b"ok"
 
 
+@pytest.mark.parametrize("more", [GOOD, b"HTTP", b"no HTTP", b"\r\n"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_connection_on_which_more_came_than_was_asked_for_is_not_used_again(method: str, more: bytes) -> None:
+    first = GOOD if method == "GET" else GOOD[:-2]
+    with serving([first + more], [GOOD]) as (_, connections):
+        assert ask(connections, method).status == 200
+        assert ask(connections).body == b"ok"
+
+
+def test_an_answer_to_head_without_a_length_leaves_the_connection_at_the_next_one() -> None:
+    with serving([b"HTTP/1.1 404 Not Found\r\n\r\n", GOOD]) as (_, connections):
+        assert ask(connections, "HEAD").status == 404
+        assert ask(connections).body == b"ok"
+
+
+@pytest.mark.parametrize(
+    "raw", [GOOD, b"HTTP/1.1 100 Continue\r\nA: b\r\n\r\n" + GOOD, b"HTTP/1.1 200 OK\r\nETag: x\r\n\r\nok"]
+)
+def test_an_answer_may_come_byte_by_byte(raw: bytes) -> None:
+    incoming = _Incoming("GET")
+    for byte in raw:
+        assert not incoming.is_whole
+        incoming.feed(bytes([byte]))
+    if not incoming.is_whole:
+        incoming.feed(b"")
+    assert (incoming.is_whole, incoming.status, b"".join(incoming.body)) == (True, 200, b"ok")
+    assert incoming.headers["etag"] == "x"
+    assert "a" not in incoming.headers
+
+
+@pytest.mark.parametrize("field", ["v\r\nX: y", "v\nX: y", "v\rX: y"])
+def test_what_would_be_two_requests_is_not_sent(field: str) -> None:
+    connections = Connections("http://127.0.0.1:9", connect_timeout=5, read_timeout=5, kept=2)
+    for target, headers in (("/", {"If-Match": field}), (f"/{field}", {}), ("/ HTTP/1.1", {})):
+        with pytest.raises(ValueError, match="more lines"):
+            connections.ask("PUT", target, headers)
+
+
 def test_a_connection_that_the_server_closed_meanwhile_is_not_used_again() -> None:
     with serving([GOOD], [GOOD]) as (_, connections):
         for _ in range(2):
             assert ask(connections).status == 200
             (idle,) = connections._idle
-            select.select([idle.sock], [], [], 5)  # until the end has come
+            select.select([idle], [], [], 5)  # until the end has come
         assert not is_quiet(idle)
 
 

@@ -11,6 +11,7 @@ How change sets are folded into a tree is passed in (``Tree``), so that this run
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -44,6 +45,7 @@ H_co = TypeVar("H_co", bound="Base", covariant=True)
 _ATTEMPTS = 20  # rounds in a row that are lost to others
 _LONGEST_PAUSE = 2.0  # seconds between two of them
 _FEW_OUTCOMES = 32
+_DELETED_AT_ONCE = 20  # keys
 _REMEMBERED = 10_000  # receipts that this process knows to be there
 _BYTES_PER_SECOND = 500_000  # of packed change sets, that are folded on a slow machine
 
@@ -348,7 +350,9 @@ class _Working(msgspec.Struct, Generic[P, H]):
 
     def _choose(self, queue: list[Queued]) -> tuple[list[Queued], set[str]]:
         """What this round takes on, and those of it that have killed too many committers."""
-        waiting = [queued.id for queued in self._new(queue)]
+        new = self._new(queue)
+        # One that was open may be sealed by now. That alone is no reason for a round, but if there is one, it is asked.
+        waiting = [queued.id for queued in (*new, *(queued for queued in queue if queued.id in self.unsealed))]
         allowed, too_heavy = locking.suspects(self.lock.lock, waiting)
         chosen = set(list(allowed)[: self.committer.budget.change_sets])
         return [queued for queued in queue if queued.id in chosen], chosen if too_heavy else set()
@@ -379,6 +383,7 @@ class _Working(msgspec.Struct, Generic[P, H]):
                 continue
             claim_blob, receipt = found.pop(0), found.pop(0)
             claim = None if claim_blob is None else Claim.parse(claim_blob.data)
+            self.unsealed.discard(queued.id)
             if receipt is not None:
                 batch.over.append(queued)
             elif claim is None or claim.state == "dead":
@@ -501,7 +506,7 @@ class _Working(msgspec.Struct, Generic[P, H]):
         """The parts that this many change sets bear; together they are the whole."""
         spent = self.committer.spent().since(self.begun.requests)
         # What follows is known: the receipts, claims and entries that go, a look at the queue, the lock, another look.
-        spent = spent.plus(Requests(put=count + 1, delete=2, list=2))
+        spent = spent.plus(Requests(put=count + 1, delete=2 * math.ceil(count / _DELETED_AT_ONCE), list=2))
         seconds = (now - self.begun.time).total_seconds()
         return [
             Effort(
@@ -538,11 +543,10 @@ class _Working(msgspec.Struct, Generic[P, H]):
         self.passed |= _names([*finished.sealed, *finished.never])
         try:
             claims = [queued.claim for queued in finished.sealed]
-            gone = yield from flows.delete(claims) if claims else _nothing()
+            gone = yield from _delete(claims)
             entries = [queued.key for queued in finished.sealed if queued.claim in gone]
             entries += [queued.key for queued in finished.never]
-            leaving = flows.delete(entries) if entries else _nothing()
-            _, queue = yield from flows.both(leaving, list_queue(self.layout))
+            _, queue = yield from flows.both(_delete(entries), list_queue(self.layout))
         except StoreError as error:
             self.done.trouble = f"claims or queue entries were not removed: {error}"
             return []
@@ -559,6 +563,12 @@ class _Working(msgspec.Struct, Generic[P, H]):
         sealed = [blob for blob in blobs if blob is not None and Claim.parse(blob.data).state == "sealed"]
         now = yield from flows.now()
         return seen if sealed and seen.is_free(now, self.committer.is_gone) else None
+
+
+def _delete(keys: Sequence[str]) -> Flow[set[str]]:
+    """Those that are gone. Several requests, since servers remove the keys of one request one after the other."""
+    parts = [keys[start : start + _DELETED_AT_ONCE] for start in range(0, len(keys), _DELETED_AT_ONCE)]
+    return set().union(*(yield from flows.together([flows.delete(part) for part in parts])))
 
 
 def _nothing() -> Flow[set[str]]:

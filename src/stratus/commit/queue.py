@@ -18,7 +18,7 @@ from stratus.stores import flows
 from stratus.stores.contract import Stat
 from stratus.stores.flows import Flow
 
-ENTRY = b"{}"
+ENTRY = b""
 _PATHLESS = "@!!"
 
 

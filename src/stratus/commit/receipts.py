@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import random
+from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -17,6 +18,7 @@ from stratus.stores import flows
 from stratus.stores.contract import ABSENT
 from stratus.stores.flows import Flow
 
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.3, 10.0  # seconds
 HINTS: Mapping[str, str] = {
     "objects_collected": "publish again: the objects are uploaded anew",
     "too_heavy": "publish it in smaller pieces",
@@ -49,6 +51,15 @@ def find_receipt(layout: Layout, change_set: str) -> Flow[Receipt | None]:
     """The receipt; None if there is none (yet)."""
     blob = yield from flows.find(layout.receipt(change_set))
     return None if blob is None else Receipt.parse(blob.data)
+
+
+def pauses(first: float) -> Iterator[float]:
+    """Seconds between looks for a receipt, longer and longer: who waits for long asks a busy store seldom."""
+    pause = min(max(first, _SHORTEST_PAUSE), _LONGEST_PAUSE)
+    while True:
+        # Not all at once, who submitted at the same time.
+        yield pause * random.uniform(0.5, 1.0)
+        pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 
 def make_receipt(

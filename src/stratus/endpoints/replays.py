@@ -73,7 +73,7 @@ class StoreReplays:
         if changes:
             mark = Layout(repository).seen(f"{signed.key_id}/{short_id(signed.nonce.encode())}")
             try:
-                self._stores(repository).put(mark, b"{}", ABSENT)
+                self._stores(repository).put(mark, b"", ABSENT)
             except Exists:
                 raise _before() from None
 

@@ -113,7 +113,7 @@ def take(layout: Layout, holder: str, quota: Quota, size: int, count: int) -> Fl
     now = yield from flows.now()
     day = f"{_USED}{now:%Y%m%d}-"
     own = layout.quota(holder, f"{day}{size}-{count}-{new_nonce()}")
-    yield from flows.put(own, b"{}")
+    yield from flows.put(own, b"")
     stats = yield from flows.list_keys(layout.quota(holder, day))
     used = [tuple(map(int, stat.key.rpartition("/")[2].split("-")[1:3])) for stat in stats]
     for sums, most, what in (

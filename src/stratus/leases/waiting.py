@@ -33,7 +33,7 @@ STALE = timedelta(seconds=90)
 _REWRITTEN = timedelta(seconds=30)
 _PAUSE = 1.0  # seconds between two attempts
 _SHORTEST_PAUSE = 0.1
-_NOTE = b"{}"
+_NOTE = b""
 
 
 def acquire_waiting(

@@ -31,11 +31,10 @@ def _get_stored(layout: Layout, object_id: ObjectId) -> Flow[bytes]:
 
 def get_recent(layout: Layout, object_id: ObjectId, recent: Recent, size: int | None = None) -> Flow[bytes]:
     """The plain bytes of a catalog or history, from ``recent`` if they are there, and kept there if not."""
-    stored = recent.get(object_id)
-    if stored is None:
-        stored = yield from _get_stored(layout, object_id)
-        recent.keep(object_id, stored)
-    return Compression.ZLIB.unpack(stored, size)
+    plain = recent.get(object_id, size)
+    if plain is None:
+        plain = recent.unpack(object_id, (yield from _get_stored(layout, object_id)), size)
+    return plain
 
 
 def get_content(layout: Layout, entry: Entry) -> Flow[bytes]:

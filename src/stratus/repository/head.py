@@ -52,17 +52,17 @@ class Head(msgspec.Struct, frozen=True):
     reflog_version: Version | None
     reflog_sound: bool = False
 
-    @property
-    def at(self) -> Nested:
-        """The reference to the root catalog."""
-        return Nested(b"", self.manifest.root, len(self.root))
-
 
 class Pointer(msgspec.Struct, frozen=True):
     """The newest manifest, with its version."""
 
     manifest: Manifest
     version: Version
+
+    @property
+    def at(self) -> Nested:
+        """The reference to the root catalog."""
+        return Nested(b"", self.manifest.root, self.manifest.root_size)
 
 
 def read_pointer(layout: Layout, verify: Verify) -> Flow[Pointer]:

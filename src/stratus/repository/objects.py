@@ -41,12 +41,12 @@ class Objects:
     def catalog(self, nested: Nested) -> Catalog:
         """The catalog of a reference; a ``size`` of 0 means that it is not known."""
         object_id = ObjectId(nested.digest, Suffix.CATALOG)
-        stored = None if self._recent is None else self._recent.get(object_id)
-        if stored is None:
+        size, recent = nested.size or None, self._recent
+        plain = None if recent is None else recent.get(object_id, size)
+        if plain is None:
             stored = verified(object_id, self._get(object_id))
-            if self._recent is not None:
-                self._recent.keep(object_id, stored)
-        return Catalog.parse(Compression.ZLIB.unpack(stored, nested.size or None))
+            plain = Compression.ZLIB.unpack(stored, size) if recent is None else recent.unpack(object_id, stored, size)
+        return Catalog.parse(plain)
 
     def _get(self, object_id: ObjectId) -> bytes:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
@@ -33,6 +34,14 @@ def each(action: Callable[[T], R], things: Iterable[T], workers: int = WORKERS) 
         while ahead:
             yield finished.get().result()
             ahead -= 1
+
+
+def interruptible(action: Callable[[], R]) -> R:
+    """Its result; an interrupt does not wait for it, though ``action`` is not Python's and does not look for any."""
+    if threading.current_thread() is not threading.main_thread():
+        return action()
+    with threads(1) as pool:
+        return pool.submit(action).result()
 
 
 @contextlib.contextmanager

@@ -44,12 +44,12 @@ from stratus.stores.contract import (
 )
 from stratus.stores.keys import check_key, object_name
 from stratus.stores.observing import both, pages
-from stratus.stores.parallel import each
+from stratus.stores.parallel import each, interruptible
 from stratus.stores.prepared import Deferred
 from stratus.stores.retries import ATTEMPTS, Lost, again, attempts, pause
 from stratus.stores.s3_objects import Objects
 from stratus.stores.s3_place import FixedKeys, Place, find_place
-from stratus.stores.s3_wire import Reply, Signed, Wire, elements
+from stratus.stores.s3_wire import Reply, Signed, Wire, children, texts
 
 T = TypeVar("T")
 
@@ -151,12 +151,12 @@ class S3Store:
             page = self._good(
                 self._ask(lambda: self._wire.sign("list", "GET", None, query=query, label=prefix)), (200,)
             )
-            head = _parsed(page, "a listing")[0]
-            found = _parsed(page, "a listing", "Contents")
+            listing = _parsed(page, "a listing")
+            head = texts(listing)
             if "IsTruncated" not in head:
                 raise _no_server(page, "a listing")
             decode: Callable[[str], str] = unquote_plus if head.get("EncodingType") == "url" else str
-            for item in found:
+            for item in children(listing, "Contents"):
                 key = decode(item["Key"])[len(self._place.prefix) :]
                 if not key.startswith(prefix):  # SeaweedFS takes two slashes for one
                     continue
@@ -295,7 +295,7 @@ class S3Store:
         if reply.status == 404 and reply.code != "NoSuchBucket":
             raise NotFound(f"there is no {source} in {self.url}")
         self._good(reply, (200,))
-        etag = _parsed(reply, "a result")[0].get("ETag", "")
+        etag = texts(_parsed(reply, "a result")).get("ETag", "")
         if not etag:  # S3 may begin to answer before it has failed
             raise reply.failure(self._anonymous)
         return Version(etag.strip('"'))
@@ -332,7 +332,7 @@ class S3Store:
         if signed.method == "DELETE":
             self._good(reply, (200, 204, 404))
             return set(keys)
-        deleted = _parsed(self._good(reply, (200,)), "a list", "Deleted")
+        deleted = children(_parsed(self._good(reply, (200,)), "a list"), "Deleted")
         return {item["Key"][len(self._place.prefix) :] for item in deleted} & set(keys)
 
     # -- prepared requests and grants --------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ class S3Store:
         if object_name(key) is None or not self._may_sign_by_host():
             return own()
         try:
-            return carry()
+            return interruptible(carry)
         except Refused:
             if self._may_sign_by_host():
                 raise
@@ -452,9 +452,9 @@ def _date(reply: Reply) -> datetime:
         raise _no_server(reply, "an object") from None
 
 
-def _parsed(reply: Reply, wanted: str, *path: str) -> list[dict[str, str]]:
+def _parsed(reply: Reply, wanted: str) -> ET.Element:
     try:
-        return elements(reply.body, *path)
+        return ET.fromstring(reply.body)
     except ET.ParseError:
         raise _no_server(reply, wanted) from None
 

@@ -151,22 +151,24 @@ class Wire:
             else:
                 if reply.status == 403 and self.clock.known and not known:
                     continue  # it may have been the date, which the host's clock gave
-                passing = passes(reply.status) or reply.code in _PASSING_CODES
+                passing = passes(reply.status) or (reply.status == 409 and reply.code in _PASSING_CODES)
                 if not passing or attempt + 1 >= attempts(reply.status):
                     return reply
             pause(attempt)
         raise AssertionError("unreachable")
 
 
-def elements(body: bytes, *path: str) -> list[dict[str, str]]:
-    """The children's texts of each element of this name, whatever the name space."""
-    found = [ET.fromstring(body)]
-    for name in path:
-        found = [child for element in found for child in element if local_name(child) == name]
-    return [{local_name(child): child.text or "" for child in element} for element in found]
+def texts(element: ET.Element) -> dict[str, str]:
+    """The children's texts by their names, whatever the name space."""
+    return {_name(child): child.text or "" for child in element}
 
 
-def local_name(element: ET.Element) -> str:
+def children(element: ET.Element, name: str) -> list[dict[str, str]]:
+    """The texts of all children of this name."""
+    return [texts(child) for child in element if _name(child) == name]
+
+
+def _name(element: ET.Element) -> str:
     return element.tag.rpartition("}")[2]
 
 
@@ -174,6 +176,6 @@ def _text(body: bytes, name: str) -> str:
     if not body.lstrip().startswith(b"<"):
         return ""
     try:
-        return elements(body)[0].get(name, "").strip()
+        return texts(ET.fromstring(body)).get(name, "").strip()
     except ET.ParseError:
         return ""

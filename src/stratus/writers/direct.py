@@ -6,7 +6,6 @@ import contextlib
 import getpass
 import itertools
 import os
-import random
 import secrets
 import time
 from datetime import timedelta
@@ -18,7 +17,7 @@ from stratus.commit import locking
 from stratus.commit.committing import Committed, Committer, commit
 from stratus.commit.folding import RepositoryTree
 from stratus.commit.locking import SeenLock
-from stratus.commit.receipts import find_receipt
+from stratus.commit.receipts import find_receipt, pauses
 from stratus.commit.submitting import Submitted, submit
 from stratus.costs.meter import Meter
 from stratus.errors import BadSignature, Busy, LeaseHeld, StoreError, StratusError, Unknown
@@ -34,7 +33,7 @@ from stratus.leases.acquiring import Wish
 from stratus.leases.holding import Held, release, renew
 from stratus.leases.waiting import acquire_waiting
 from stratus.repository.collection import condemned_since
-from stratus.repository.head import read_head
+from stratus.repository.head import read_pointer
 from stratus.repository.layout import Layout
 from stratus.repository.recent import Recent
 from stratus.stores import flows
@@ -49,7 +48,6 @@ _INSTANCES = itertools.count()
 _TRIES = 5  # of a submission whose answer was lost, and of a lease that is about to be free
 _LOST = 20  # times that the lock was free, and yet the change set not committed
 _PAUSE = 0.3  # seconds
-_LONGEST_PAUSE = 2.0
 _KEPT = 60.0  # seconds that private records are used
 _LONGEST_WAIT = 3600.0  # seconds for a receipt
 
@@ -137,10 +135,10 @@ class DirectRoad:
 
     def _basis(self, private: _Private) -> Flow[Basis]:
         # The epoch was read before the manifest: what that one names is present in this epoch.
-        head = yield from read_head(self._layout, self.verify, self._recent)
+        pointer = yield from read_pointer(self._layout, self.verify)
         settings = private.settings
         name = era(private.collection.nonce, settings.algorithm, settings.packing)
-        return Basis(head.manifest.revision, head.at, settings, private.epoch, name)
+        return Basis(pointer.manifest.revision, pointer.at, settings, private.epoch, name)
 
     def acquire(self, path: bytes | None, wait: float) -> Granted:
         for _ in range(_TRIES):
@@ -184,7 +182,8 @@ class DirectRoad:
         if isinstance(submitted, Receipt):
             return submitted
         until = time.monotonic() + _LONGEST_WAIT
-        seen, pause, lost = submitted.lock, _PAUSE, 0
+        seen, lost = submitted.lock, 0
+        looks = pauses(_PAUSE)
         while True:
             committed = self._commit_if_free(seen)
             lost += committed is not None
@@ -199,8 +198,7 @@ class DirectRoad:
                     f"the change set {change_set.id} is submitted, and waits for a committer",
                     hint=f"`stratus receipt {self._layout.fqrn} {change_set.id}` shows what becomes of it",
                 )
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 1.5, _LONGEST_PAUSE)
+            time.sleep(next(looks))
             seen = flows.run(locking.look(self._layout), self._store)
 
     def _submit(self, holding: _Holding, file: bytes, change_set: ChangeSet) -> Submitted | Receipt:
