@@ -18,7 +18,7 @@ from stratus.stores import flows
 from stratus.stores.contract import ABSENT
 from stratus.stores.flows import Flow
 
-_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.3, 10.0  # seconds
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.3, 5.0  # seconds
 HINTS: Mapping[str, str] = {
     "objects_collected": "publish again: the objects are uploaded anew",
     "too_heavy": "publish it in smaller pieces",
@@ -58,7 +58,7 @@ def pauses(first: float) -> Iterator[float]:
     pause = min(max(first, _SHORTEST_PAUSE), _LONGEST_PAUSE)
     while True:
         # Not all at once, who submitted at the same time.
-        yield pause * random.uniform(0.5, 1.0)
+        yield pause * random.uniform(0.75, 1.0)
         pause = min(pause * 1.5, _LONGEST_PAUSE)
 
 

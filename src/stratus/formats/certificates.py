@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 import zlib
 from types import ModuleType
@@ -51,6 +52,7 @@ def fingerprint(pem: bytes, algorithm: Algorithm) -> Digest:
     return algorithm.digest(_der(pem))
 
 
+@functools.lru_cache(maxsize=8)  # a follower asks for the same one again and again
 def public_key(certificate_pem: bytes) -> RSAPublicKey:
     """The key in a certificate. Raises BadFormat unless it is an RSA key."""
     try:
