@@ -65,6 +65,7 @@ WRITERS = (1, 10, 100, 500)
 QUICK_WRITERS = (1, 4)
 ROUNDS = 3
 PUBLISHES = 2_000  # for each number of writers, who publish 30 times at most
+LEAST = 8  # publishes of each, so that beginning and end, when not all are at work, do not count for much
 QUEUED = (100, 500)
 QUICK_QUEUED = (8,)
 FILES = 20
@@ -448,7 +449,7 @@ def main(words: list[str] | None = None) -> Path:
         ("process", "visible", "receipt", "done", "requests (all)"),
         [(one.name, one.visible, one.receipt, one.whole, one.requests) for one in alone],
     )
-    many = [writing(count, count if quick else min(PUBLISHES, 30 * count), rounds) for count in counts]
+    many = [writing(count, count if quick else _publishes(count), rounds) for count in counts]
     _print(f"writers on SeaweedFS; a change set is {PUTS} puts", many)
     folded = folding(queued)
     print_table(
@@ -460,6 +461,10 @@ def main(words: list[str] | None = None) -> Path:
     _print("writers in a simulated cloud, then one that refuses 1 of 100 requests", clouds)
     found = {"files": FILES, "puts": PUTS, "writers": many, "folded": folded, "cloud": clouds, "steps": alone}
     return write_results("writers", of, found)
+
+
+def _publishes(writers: int) -> int:
+    return max(min(PUBLISHES, 30 * writers), LEAST * writers)
 
 
 def _print(title: str, many: Sequence[Many]) -> None:

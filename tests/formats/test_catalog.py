@@ -429,6 +429,15 @@ def test_directories_are_listed_with_what_else_is_in_them(catalog: Catalog) -> N
     assert list(catalog.directories().items()) == [(b"", 1), (b"/a", 0), (b"/a/b", 1), (b"/c", 0)]
 
 
+def test_directories_of_a_nested_catalog_begin_with_its_root() -> None:
+    with Catalog.create(MOUNTED) as nested:
+        for path in (b"/top/b", b"/top/a", b"/top/a/c"):
+            nested.put(replace(ROOT, entry=replace(ROOT.entry, path=path)))
+        nested.put(file(b"/top/f"))
+        found = list(nested.directories().items())
+    assert found == [(b"/top", 1), (b"/top/a", 0), (b"/top/a/c", 0), (b"/top/b", 0)]
+
+
 def test_link_counts_are_added_to(catalog: Catalog) -> None:
     assert catalog.add_links(b"", 3)
     assert not catalog.add_links(b"/missing", 1)

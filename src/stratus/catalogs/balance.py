@@ -42,13 +42,14 @@ def cuts(top: bytes, directories: Mapping[bytes, int], weights: Weights) -> list
     weight: dict[bytes, int] = {}
     found = []
     for directory in sorted(directories, key=_depth, reverse=True):
-        own = 1 + directories[directory]
-        below = sorted(children.get(directory, []), key=lambda path: (weight[path], path))
-        own += sum(weight[child] for child in below)
-        while own > weights.most // 2 and below and weight[below[-1]] >= weights.least:
-            heaviest = below.pop()
-            found.append(heaviest)
-            own -= weight[heaviest] - 1
+        below = children.get(directory, [])
+        own = 1 + directories[directory] + sum([weight[child] for child in below])
+        if own > weights.most // 2:
+            heavy = sorted((weight[child], child) for child in below if weight[child] >= weights.least)
+            while own > weights.most // 2 and heavy:
+                heaviest, child = heavy.pop()
+                found.append(child)
+                own -= heaviest - 1
         weight[directory] = own
     return found
 

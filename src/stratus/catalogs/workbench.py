@@ -24,12 +24,18 @@ LoadCatalog = Callable[[Nested], Flow[Catalog]]
 
 
 class StoredCatalog(msgspec.Struct, frozen=True):
-    """A catalog that is ready to be stored. ``size`` is that of the SQLite file in bytes."""
+    """A catalog that is ready to be stored.
+
+    Attributes:
+        size: of the SQLite file in bytes.
+        plain: that file, of a root: the next commit begins with it.
+    """
 
     path: bytes
     id: ObjectId
     stored: bytes
     size: int
+    plain: bytes | None
 
 
 class OpenCatalog(msgspec.Struct):
@@ -231,4 +237,5 @@ def store_catalog(path: bytes, catalog: Catalog, algorithm: Algorithm) -> Stored
     """Packs a catalog that is complete."""
     data = catalog.pack()
     stored = deflate_fast(data)
-    return StoredCatalog(path, ObjectId(algorithm.digest(stored), Suffix.CATALOG), stored, len(data))
+    plain = None if path else data
+    return StoredCatalog(path, ObjectId(algorithm.digest(stored), Suffix.CATALOG), stored, len(data), plain)

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from stratus.catalogs.balance import Weights
 from stratus.catalogs.edit import Counts, Editor
 from stratus.catalogs.structure import EMPTY, Made
+from stratus.catalogs.workbench import StoredCatalog
 from stratus.commit.parts import Part, Slice, end_part, read_part, write_part
 from stratus.commit.tags import Noted, tag_revision
 from stratus.errors import BadFormat, NotFound, Rejected
@@ -204,7 +205,8 @@ class RepositoryTree(msgspec.Struct, frozen=True):
         objects = {catalog.id: catalog.stored for catalog in catalogs} | {history: stored}
         if made.markers:
             objects[made.empty] = EMPTY
-        return NewRevision(self, head, manifest, objects, {**kept, **decided}, decided, errors, tuple(made.warnings))
+        all_outcomes, warnings = {**kept, **decided}, tuple(made.warnings)
+        return NewRevision(self, head, manifest, root, objects, all_outcomes, decided, errors, warnings)
 
     def _tag(
         self,
@@ -233,6 +235,7 @@ class NewRevision(msgspec.Struct, frozen=True):
 
     Attributes:
         manifest: without the reflog's hash.
+        root: the root catalog.
         objects: catalogs, the history, and what catalogs need besides.
         all_outcomes: that its root names; ``outcomes`` those of the batch.
     """
@@ -240,6 +243,7 @@ class NewRevision(msgspec.Struct, frozen=True):
     tree: RepositoryTree
     head: Head
     manifest: Manifest
+    root: StoredCatalog
     objects: Mapping[ObjectId, bytes]
     all_outcomes: Mapping[str, Outcome]
     outcomes: Mapping[str, Outcome]
@@ -264,6 +268,7 @@ class NewRevision(msgspec.Struct, frozen=True):
         tree.recent.reflog = reflog
         for object_id, stored in self.objects.items():
             tree.recent.keep(object_id, stored)
+        tree.recent.keep(self.root.id, self.root.stored, self.root.plain)
         pointer = Pointer(manifest, version)
         return Revised((yield from read_named(tree.layout, pointer, tree.recent)), self.all_outcomes)
 

@@ -333,18 +333,21 @@ class Catalog:
         """
         self.flush()
         plain = f"flags & {rows.DIRECTORY | rows.TRANSITIONS} = {rows.DIRECTORY}"
-        counted = f"SELECT parent_1, parent_2, count(*) FROM catalog WHERE NOT {plain} GROUP BY parent_1, parent_2"
-        others = {(first, second): count for first, second, count in self._db.execute(counted)}
+        below: dict[tuple[int, int], list[tuple[bytes, tuple[int, int]]]] = {}
+        asked = f"SELECT parent_1, parent_2, name, md5path_1, md5path_2 FROM catalog WHERE {plain}"
+        for parent_1, parent_2, name, *halves in self._db.execute(asked):
+            if name:
+                below.setdefault((parent_1, parent_2), []).append((name, tuple(halves)))
+        # The index alone answers this.
+        counted = self._db.execute("SELECT parent_1, parent_2, count(*) FROM catalog GROUP BY parent_1, parent_2")
+        rows_in = {(parent_1, parent_2): count for parent_1, parent_2, count in counted}
         found: dict[bytes, int] = {}
-        waiting = [self.root_path]
+        waiting = [(self.root_path, paths.md5_halves(self.root_path))]
         while waiting:
-            parent = waiting.pop()
-            halves = paths.md5_halves(parent)
-            found[parent] = others.get(halves, 0)
-            names = self._db.execute(
-                f"SELECT name FROM catalog WHERE parent_1 = ? AND parent_2 = ? AND {plain}", halves
-            )
-            waiting += sorted((parent + b"/" + name for (name,) in names if name), reverse=True)
+            path, at = waiting.pop()
+            inner = below.get(at, [])
+            found[path] = rows_in.get(at, 0) - len(inner)
+            waiting += sorted(((path + b"/" + name, key) for name, key in inner), reverse=True)
         return found
 
     def put(self, row: Row) -> None:

@@ -50,15 +50,15 @@ class Recent:
     def unpack(self, object_id: ObjectId, stored: bytes, size: int | None = None) -> bytes:
         """Keeps an object, as ``keep`` does, and gives its plain bytes. Raises BadFormat if there are not ``size``."""
         plain = Compression.ZLIB.unpack(stored, size)
-        with self._lock:
-            self._stored.keep(object_id, stored)
-            self._plain.keep(object_id, plain)
+        self.keep(object_id, stored, plain)
         return plain
 
-    def keep(self, object_id: ObjectId, stored: bytes) -> None:
-        """Keeps the stored bytes of an object, which were verified, or made here."""
+    def keep(self, object_id: ObjectId, stored: bytes, plain: bytes | None = None) -> None:
+        """Keeps the stored bytes of an object, which were verified, or made here; unpacked, too, if they are given."""
         with self._lock:
             self._stored.keep(object_id, stored)
+            if plain is not None:
+                self._plain.keep(object_id, plain)
 
 
 class _Kept:
