@@ -438,6 +438,22 @@ def test_directories_of_a_nested_catalog_begin_with_its_root() -> None:
     assert found == [(b"/top", 1), (b"/top/a", 0), (b"/top/a/c", 0), (b"/top/b", 0)]
 
 
+def test_directories_of_a_damaged_catalog_do_not_lead_in_circles() -> None:
+    with Catalog.create(MOUNTED) as nested:
+        nested.put(replace(ROOT, entry=replace(ROOT.entry, path=b"/top/a")))
+        damaged = nested.pack()
+    database = sqlite3.connect(":memory:")
+    database.deserialize(damaged)
+    inner = paths.md5_halves(b"/top/a")
+    values = (rows.DIRECTORY, *inner, *paths.md5_halves(b"/top"))
+    database.execute(
+        "UPDATE catalog SET flags = ?, parent_1 = ?, parent_2 = ? WHERE md5path_1 = ? AND md5path_2 = ?", values
+    )
+    database.commit()
+    with Catalog.parse(database.serialize()) as catalog:
+        assert list(catalog.directories()) == [b"/top", b"/top/a"]
+
+
 def test_link_counts_are_added_to(catalog: Catalog) -> None:
     assert catalog.add_links(b"", 3)
     assert not catalog.add_links(b"/missing", 1)

@@ -270,7 +270,7 @@ class NewRevision(msgspec.Struct, frozen=True):
             tree.recent.keep(object_id, stored)
         tree.recent.keep(self.root.id, self.root.stored, self.root.plain)
         pointer = Pointer(manifest, version)
-        return Revised((yield from read_named(tree.layout, pointer, tree.recent)), self.all_outcomes)
+        return Revised((yield from read_named(tree.layout, pointer, tree.recent, self.root.plain)), self.all_outcomes)
 
 
 def revised(head: Head) -> Revised:

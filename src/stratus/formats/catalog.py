@@ -335,14 +335,15 @@ class Catalog:
         plain = f"flags & {rows.DIRECTORY | rows.TRANSITIONS} = {rows.DIRECTORY}"
         below: dict[tuple[int, int], list[tuple[bytes, tuple[int, int]]]] = {}
         asked = f"SELECT parent_1, parent_2, name, md5path_1, md5path_2 FROM catalog WHERE {plain}"
-        for parent_1, parent_2, name, *halves in self._db.execute(asked):
-            if name:
-                below.setdefault((parent_1, parent_2), []).append((name, tuple(halves)))
+        top = paths.md5_halves(self.root_path)
+        for parent_1, parent_2, name, first, second in self._db.execute(asked):
+            if name and (first, second) != top:  # or a damaged catalog could lead in circles
+                below.setdefault((parent_1, parent_2), []).append((name, (first, second)))
         # The index alone answers this.
         counted = self._db.execute("SELECT parent_1, parent_2, count(*) FROM catalog GROUP BY parent_1, parent_2")
         rows_in = {(parent_1, parent_2): count for parent_1, parent_2, count in counted}
         found: dict[bytes, int] = {}
-        waiting = [(self.root_path, paths.md5_halves(self.root_path))]
+        waiting = [(self.root_path, top)]
         while waiting:
             path, at = waiting.pop()
             inner = below.get(at, [])

@@ -86,14 +86,16 @@ def read_head(layout: Layout, verify: Verify, recent: Recent | None = None) -> F
     return (yield from read_named(layout, pointer, Recent() if recent is None else recent))
 
 
-def read_named(layout: Layout, pointer: Pointer, recent: Recent) -> Flow[Head]:
-    """Reads what a manifest names."""
+def read_named(layout: Layout, pointer: Pointer, recent: Recent, root: bytes | None = None) -> Flow[Head]:
+    """Reads what a manifest names; ``root`` are the plain bytes of the root catalog, if they are at hand."""
     manifest = pointer.manifest
-    root_id = ObjectId(manifest.root, Suffix.CATALOG)
-    root_flow = fetching.get_recent(layout, root_id, recent, manifest.root_size or None)
-    (root, history), (reflog, sound) = yield from flows.both(
-        flows.both(root_flow, _history(layout, manifest, recent)), _reflog(layout, manifest, recent)
-    )
+    others = flows.both(_history(layout, manifest, recent), _reflog(layout, manifest, recent))
+    if root is None:
+        root_id = ObjectId(manifest.root, Suffix.CATALOG)
+        root_flow = fetching.get_recent(layout, root_id, recent, manifest.root_size or None)
+        root, (history, (reflog, sound)) = yield from flows.both(root_flow, others)
+    else:
+        history, (reflog, sound) = yield from others
     return Head(
         manifest,
         pointer.version,
