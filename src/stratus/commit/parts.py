@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from stratus.errors import BadFormat
-from stratus.formats import paths
+from stratus.formats import paths, typed
 from stratus.formats.changes import Change, ChangeSet, Put, Remove, Tag, Untag
 from stratus.formats.step import Step
 from stratus.repository.layout import Layout
@@ -51,7 +51,7 @@ def read_part(layout: Layout, change_set: str) -> Flow[Part | None]:
     if blob is None:
         return None
     try:
-        return msgspec.convert(Step.parse(blob.data).body, Part)
+        return typed.convert(Step.parse(blob.data).body, Part)
     except (BadFormat, msgspec.ValidationError):
         return None
 

@@ -16,6 +16,7 @@ from typing import Literal
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.outcomes import State
 from stratus.formats.receipt import Cost, Receipt, Requests
 
@@ -82,7 +83,7 @@ def pack(entries: Iterable[LedgerEntry]) -> bytes:
 def parse(data: bytes) -> list[LedgerEntry]:
     """Raises BadFormat."""
     try:
-        return [msgspec.convert(json.loads(line), LedgerEntry) for line in data.splitlines()]
+        return [typed.convert(json.loads(line), LedgerEntry) for line in data.splitlines()]
     except ValueError as error:
         raise BadFormat(f"not a part of a ledger: {error}") from error
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.key_record import Moment
 from stratus.formats.records import new_nonce
 
@@ -67,7 +68,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def parse(cls, data: bytes) -> AuditEntry:
         """Raises BadFormat."""
         try:
-            return msgspec.json.decode(data, type=cls)
+            return typed.from_json(data, cls)
         except msgspec.DecodeError as error:
             raise BadFormat(f"not an entry of the audit trail: {error}") from error
 

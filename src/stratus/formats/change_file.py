@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.changes import Attach, Change, ChangeSet, Put, Remove, Tag, Untag, Usage
 from stratus.formats.compression import Compression
 from stratus.formats.entries import Chunk, Content, Entry, Kind
@@ -81,7 +82,7 @@ def parse(file: bytes) -> ChangeSet:
     """The change set; its records are read each time that they are iterated. Raises BadFormat, then or later."""
     values = _values(file)
     try:
-        header = msgspec.msgpack.decode(next(values), type=_Header)
+        header = typed.from_msgpack(next(values), _Header)
         return ChangeSet(
             id=header.id,
             repository=header.repository,
@@ -111,7 +112,7 @@ class _Records(Iterable[Change]):
         next(values)
         for packed in values:
             try:
-                name, *fields = msgspec.msgpack.decode(packed)
+                name, *fields = msgspec.msgpack.decode(packed)  # noqa: TID251 (of no type)
                 yield _READ[name](*fields)
             except (ValueError, TypeError, KeyError, IndexError) as error:
                 raise BadFormat(f"a change set with a record that is none: {error}") from error

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.records import Collection, new_nonce
 
 State = Literal["open", "sealed", "dead"]
@@ -87,7 +88,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, data: bytes) -> Claim:
         """Raises BadFormat."""
         try:
-            return msgspec.convert(json.loads(data), cls)
+            return typed.convert(json.loads(data), cls)
         except ValueError as error:
             raise BadFormat(f"not a claim: {error}") from error
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from stratus.errors import BadFormat, UsageError
+from stratus.formats import typed
 from stratus.formats.key_record import Moment, Quota, is_path, short_id
 from stratus.formats.records import new_nonce
 
@@ -151,7 +152,7 @@ class IssuerRecord(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, data: bytes) -> IssuerRecord:
         """Raises BadFormat, also where the id is not that of the issuer or a grant is no path."""
         try:
-            record = msgspec.convert(json.loads(data), cls)
+            record = typed.convert(json.loads(data), cls)
         except ValueError as error:
             raise BadFormat(f"not a token issuer: {error}") from error
         if record.id != issuer_id(record.issuer):

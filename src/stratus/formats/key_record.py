@@ -17,7 +17,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from stratus.errors import BadFormat, UsageError
-from stratus.formats import paths
+from stratus.formats import paths, typed
 from stratus.formats.records import new_nonce
 
 PUBLIC_KEY_SIZE = 32  # bytes, Ed25519
@@ -166,7 +166,7 @@ class KeyRecord(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, data: bytes) -> KeyRecord:
         """Raises BadFormat, also where the id is not that of the public key or a grant is no path."""
         try:
-            record = msgspec.convert(json.loads(data), cls)
+            record = typed.convert(json.loads(data), cls)
         except ValueError as error:
             raise BadFormat(f"not a writer's key: {error}") from error
         if not _is_whole(record):

@@ -8,6 +8,7 @@ import secrets
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 
 
 class LeaseMarker(msgspec.Struct, frozen=True):
@@ -29,6 +30,6 @@ class LeaseMarker(msgspec.Struct, frozen=True):
     def parse(cls, data: bytes) -> LeaseMarker:
         """Raises BadFormat."""
         try:
-            return msgspec.convert(json.loads(data), cls)
+            return typed.convert(json.loads(data), cls)
         except ValueError as error:
             raise BadFormat(f"not the marker of a lease: {error}") from error

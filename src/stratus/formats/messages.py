@@ -15,6 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import msgspec
 
 from stratus.errors import BadFormat, LeaseHeld, Rejected, StratusError
+from stratus.formats import typed
 from stratus.formats.claim import DEFAULT_TTL, LONGEST_TTL, Epoch, State
 from stratus.formats.records import Settings, new_nonce
 
@@ -291,7 +292,7 @@ def pack(message: msgspec.Struct) -> bytes:
 def parse(data: bytes, kind: type[Message]) -> Message:
     """Raises BadFormat."""
     try:
-        return msgspec.convert(json.loads(data), kind)
+        return typed.convert(json.loads(data), kind)
     except (ValueError, RecursionError) as error:  # also those of msgspec
         raise BadFormat(f"not a message of the kind {kind.__name__}: {error}") from error
 

@@ -16,6 +16,7 @@ from typing import Self
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.manifest import Manifest
 
 VERSION = 1
@@ -86,7 +87,7 @@ class Notification(msgspec.Struct, frozen=True):
         if len(data) > SIZE_MAX:
             raise BadFormat(f"a notification of {len(data)} bytes")
         try:
-            message = msgspec.json.decode(data, type=_Message)
+            message = typed.from_json(data, _Message)
             manifest = base64.b64decode(message.manifest, validate=True)
         except (msgspec.DecodeError, binascii.Error, ValueError) as error:
             raise BadFormat(f"not a notification: {error}") from error
@@ -101,6 +102,6 @@ class Notification(msgspec.Struct, frozen=True):
 def parse_subscription(data: bytes) -> str:
     """The repository that a stock client wants to hear of. Raises BadFormat."""
     try:
-        return msgspec.json.decode(data, type=_Subscription).repository
+        return typed.from_json(data, _Subscription).repository
     except msgspec.DecodeError as error:
         raise BadFormat(f"not a subscription: {error}") from error

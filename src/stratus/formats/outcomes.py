@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 
 PROPERTY = "stratus.outcomes"
 
@@ -33,7 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
 def parse(text: str | None) -> dict[str, Outcome]:
     """The outcomes in a property, the oldest first; none if it is not set. Raises BadFormat."""
     try:
-        return {} if text is None else msgspec.json.decode(text.encode(), type=dict[str, Outcome])
+        return {} if text is None else typed.from_json(text.encode(), dict[str, Outcome])
     except msgspec.DecodeError as error:
         raise BadFormat(f"the root catalog's {PROPERTY} cannot be read: {error}") from error
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 from stratus.formats.outcomes import State
 
 SCHEMA = 1
@@ -118,6 +119,6 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, data: builtins.bytes) -> Receipt:
         """Raises BadFormat."""
         try:
-            return msgspec.convert(json.loads(data), cls)
+            return typed.convert(json.loads(data), cls)
         except ValueError as error:  # also those of msgspec
             raise BadFormat(f"not a receipt: {error}") from error

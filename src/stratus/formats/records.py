@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from stratus.errors import BadFormat, Unsuitable, UsageError
+from stratus.formats import typed
 from stratus.formats.chunking import ChunkLimits
 from stratus.formats.compression import Packing
 from stratus.formats.hashes import Algorithm
@@ -146,6 +147,6 @@ def pack(record: msgspec.Struct) -> bytes:
 def parse(data: bytes, kind: type[Record]) -> Record:
     """Raises BadFormat."""
     try:
-        return msgspec.json.decode(data, type=kind)
+        return typed.from_json(data, kind)
     except msgspec.DecodeError as error:
         raise BadFormat(f"not a {kind.__name__.lower()} record: {error}") from error

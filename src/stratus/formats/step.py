@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from stratus.errors import BadFormat
+from stratus.formats import typed
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +35,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     def parse(cls, data: bytes) -> Step:
         """Raises BadFormat."""
         try:
-            return msgspec.convert(json.loads(data), cls)
+            return typed.convert(json.loads(data), cls)
         except ValueError as error:
             raise BadFormat(f"not a step: {error}") from error

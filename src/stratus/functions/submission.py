@@ -14,7 +14,7 @@ import msgspec
 from stratus.commit.receipts import find_receipt
 from stratus.commit.submitting import submit
 from stratus.errors import BadFormat, Busy, Exists, LeaseLost, NotFound, Rejected, UsageError
-from stratus.formats import change_file, messages
+from stratus.formats import change_file, messages, typed
 from stratus.formats.changes import ChangeSet
 from stratus.formats.claim import Claim
 from stratus.formats.manifest import Manifest
@@ -141,7 +141,7 @@ def _begun(blob: Blob | None, file: bytes) -> Progress:
     step = None if blob is None else Step.parse(blob.data)
     if step is None or "refused" in step.body or step.body.get("digest") != change_file.digest(file):
         return Progress()
-    return msgspec.convert(step.body["progress"], Progress)
+    return typed.convert(step.body["progress"], Progress)
 
 
 def _over(event: Event, layout: Layout, store: Store) -> Reply:
@@ -192,7 +192,7 @@ def _resumed(layout: Layout, store: Store, step: Step, claim: Blob | None, file:
     if file is None or change_file.digest(file.data) != step.body["digest"]:
         raise Rejected("another change set was stored under this lease", reason="other_change_set", hint=_NEW_LEASE)
     held = Held(Claim.parse(claim.data), claim.version)
-    progress = msgspec.convert(step.body["progress"], Progress)
+    progress = typed.convert(step.body["progress"], Progress)
     return _Work(layout, store, held, file.data, _parse(file.data), intake, progress, step.attempt, stored=True)
 
 

@@ -14,6 +14,7 @@ from urllib.parse import unquote_plus
 import msgspec
 
 from stratus.errors import UsageError
+from stratus.formats import typed
 from stratus.formats.changes import new_id
 from stratus.functions.contract import Event
 
@@ -34,7 +35,7 @@ class Envelope(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def pack(event: Event) -> bytes:
     """An event that is to travel."""
-    return msgspec.json.encode(msgspec.convert(_fields(event), Envelope))
+    return msgspec.json.encode(typed.convert(_fields(event), Envelope))
 
 
 def _fields(event: Event) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def _fields(event: Event) -> dict[str, Any]:
 def parse(data: bytes | str, repositories: Sequence[str]) -> list[Event]:
     """The events that JSON from elsewhere stands for. Raises UsageError for what is none."""
     try:
-        found = msgspec.json.decode(data)
+        found = msgspec.json.decode(data)  # noqa: TID251 (of no type)
     except msgspec.DecodeError as error:
         raise UsageError(f"an event is no JSON: {error}", hint=_HINT) from error
     return of_json(found, repositories)
@@ -74,7 +75,7 @@ def of_json(found: Any, repositories: Sequence[str]) -> list[Event]:
     except (KeyError, TypeError) as error:
         raise UsageError("the notification of the store has an unknown form", hint=_HINT) from error
     try:
-        envelope = msgspec.convert(found, Envelope)
+        envelope = typed.convert(found, Envelope)
     except msgspec.ValidationError as error:
         raise UsageError(f"an event has an unknown form: {error}", hint=_HINT) from error
     names = [envelope.repository] if envelope.repository else repositories
