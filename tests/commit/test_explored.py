@@ -167,6 +167,18 @@ def test_a_seal_without_match_is_caught(monkeypatch: pytest.MonkeyPatch) -> None
     assert both_ways(monkeypatch, lambda patch: patch.setattr(submitting, "seal", seal_anyway), scene, 1)
 
 
+def test_a_sealed_claim_that_is_passed_over_without_its_receipt_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decided(layout: Any, sealed: Sequence[str]) -> Flow[set[str]]:
+        yield from flows.now()
+        return set(sealed)
+
+    def scene(_: SimulatedClock) -> list[Start]:
+        return [writer(b"/a", A), writer(b"/a", B)]
+
+    mutate = lambda patch: patch.setattr(acquiring, "_decided", decided)  # noqa: E731
+    assert "sealed both" in both_ways(monkeypatch, mutate, scene, 1)
+
+
 def test_a_rejection_straight_to_the_receipt_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     real = DictionaryTree.fold
 

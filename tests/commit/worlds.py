@@ -159,7 +159,8 @@ class World:
             assert claim.seal is not None
             digest = self.sealed.setdefault(claim.id, claim.seal.digest)
             assert digest == claim.seal.digest, (self.label, "sealed again, with something else", claim.id)
-        leased = [holding.path_of(claim) for claim in claims if claim.path is not None]
+        decided = self.receipts() if len(claims) > 1 else {}
+        leased = [holding.path_of(claim) for claim in claims if claim.path is not None and claim.id not in decided]
         for index, path in enumerate(leased):
             for other in leased[:index]:
                 overlap = paths.contains(path, other) or paths.contains(other, path)

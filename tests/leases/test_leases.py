@@ -102,6 +102,14 @@ def test_a_sealed_lease_neither_expires_nor_breaks_nor_is_released(store: Memory
         flows.run(break_(LAYOUT, now), store)
 
 
+def test_a_sealed_lease_that_has_its_receipt_is_in_nobodys_way(store: MemoryStore) -> None:
+    held = take(store, b"/a/b")
+    flows.run(seal(LAYOUT, held, Seal("digest", 9, 3), QUIET), store)
+    store.put(LAYOUT.receipt(held.claim.id), b"{}")
+    take(store, b"/a", "bob")
+    assert key_of(LAYOUT, held.claim) in keys(store)  # it is left to whoever commits
+
+
 def test_sealing_again_says_the_same_and_another_change_set_is_refused(store: MemoryStore) -> None:
     held = take(store, b"/a")
     for _ in range(2):

@@ -1,14 +1,14 @@
 """Acquiring a lease: write a claim, look for others that overlap, stay or withdraw.
 
 Both of two contenders write before they look, so at least one sees the other. Of two that see each other the one with
-the smaller id stays. An expired claim in the way is ended by ``Match``; a sealed one, and an open one that is alive,
-are conflicts.
+the smaller id stays. An expired claim in the way is ended by ``Match``; a sealed one that has no receipt yet, and an
+open one that is alive, are conflicts.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
@@ -121,12 +121,13 @@ def _settle(
     while waiting:
         blobs = yield from flows.together([flows.find(key) for key in waiting])
         now = yield from flows.now()
+        others = [
+            (key, blob, Claim.parse(blob.data)) for key, blob in zip(waiting, blobs, strict=True) if blob is not None
+        ]
+        decided = yield from _decided(layout, [other.id for _, _, other in others if other.state == "sealed"])
         again: list[str] = []
-        for key, blob in zip(waiting, blobs, strict=True):
-            if blob is None:
-                continue
-            other = Claim.parse(blob.data)
-            if other.state == "dead":
+        for key, blob, other in others:
+            if other.state == "dead" or other.id in decided:
                 continue
             same = other.request == own.request and other.writer == own.writer
             if other.state == "open" and same and other.attempt < own.attempt:
@@ -144,6 +145,14 @@ def _settle(
                 may_withdraw = may_withdraw and other.state == "open" and other.id > own.id and not later
         waiting = again
     return conflict, may_withdraw
+
+
+def _decided(layout: Layout, sealed: Sequence[str]) -> Flow[set[str]]:
+    """Those of the sealed claims that have their receipt: what is left of them is only to be removed."""
+    if not sealed:
+        return set()
+    missing = yield from flows.missing(layout.receipt(claim) for claim in sealed)
+    return {claim for claim in sealed if layout.receipt(claim) not in missing}
 
 
 def _held(claim: Claim, blob: Blob, now: datetime) -> LeaseHeld:
