@@ -172,11 +172,8 @@ def test_a_sealed_claim_that_is_passed_over_without_its_receipt_is_caught(monkey
         yield from flows.now()
         return set(sealed)
 
-    def scene(_: SimulatedClock) -> list[Start]:
-        return [writer(b"/a", A), writer(b"/a", B)]
-
     mutate = lambda patch: patch.setattr(acquiring, "_decided", decided)  # noqa: E731
-    assert "sealed both" in both_ways(monkeypatch, mutate, scene, 1)
+    assert "sealed both" in both_ways(monkeypatch, mutate, SCENES["two writers, one path"], 1)
 
 
 def test_a_rejection_straight_to_the_receipt_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
