@@ -107,7 +107,8 @@ class _Running:
             for step in steps:
                 if isinstance(step.request, flows.Sleep):
                     heapq.heappush(self._asleep, (time.monotonic() + step.request.seconds, step))
-                    self._alarm.notify()
+                    if self._asleep[0][1] is step:
+                        self._alarm.notify()
                 else:
                     heapq.heappush(self._waiting, step)
             if not steps:

@@ -1,11 +1,12 @@
 """Many writers at once: each leases a directory of its own, stores 20 small files, submits, and waits for its receipt.
 
-They run as tasks of a few processes on a SeaweedFS of this machine, and one more process commits. Beside it stands what
-the same processes reach when they only store objects, before and after, for about as long together: of that, the change
-sets that it would carry if every one took its files and the protocol's own puts, and nothing else. Each number of
-writers has a store of its own, three times; the round whose share is the median is shown. A filled queue is committed
-too, by one process alone. Then the same writers in a simulated cloud: 30 ms for a request, S3's limits, some requests
-refused; and how many requests come one after the other for one file.
+They run as tasks of a few processes on a SeaweedFS of this machine, and one more process commits; who is done takes the
+next directory, and what is published while all are at work counts. Beside it stands what the same processes reach when
+they only store objects, before and after, for about as long together: of that, the change sets that it would carry if
+every one took its files and the protocol's own puts, and nothing else. Each number of writers has a store of its own,
+five times; the round whose share is the median is shown. A filled queue is committed too, by one process alone. Then
+the same writers in a simulated cloud: 30 ms for a request, S3's limits, some requests refused; and how many requests
+come one after the other for one file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any, TypeVar
@@ -63,9 +64,9 @@ T = TypeVar("T")
 
 WRITERS = (1, 10, 100, 500)
 QUICK_WRITERS = (1, 4)
-ROUNDS = 3
-PUBLISHES = 2_000  # for each number of writers, who publish 30 times at most
-LEAST = 8  # publishes of each, so that beginning and end, when not all are at work, do not count for much
+ROUNDS = 5
+PUBLISHES = 2_000  # for each number of writers: as often as each of them would 30 times, at most
+LEAST = 8  # times as many as there are writers
 QUEUED = (100, 500)
 QUICK_QUEUED = (8,)
 FILES = 20
@@ -84,6 +85,7 @@ class Many:
     Attributes:
         puts_per_s: that the store takes from the same processes, beside nothing else; ``share`` is how much of what
             this would carry was reached.
+        shares: of all rounds, the lowest first.
         trouble: what went wrong first, if anything.
     """
 
@@ -97,6 +99,7 @@ class Many:
     end_to_end_per_s: float
     puts_per_s: float
     share: float
+    shares: tuple[float, ...] = ()
     trouble: str = ""
 
 
@@ -160,8 +163,8 @@ class Party:
         assert isinstance(submitted, Submitted)
         return change_set.id, submitted.lock
 
-    def write(self, paths: Sequence[bytes]) -> Flow[list[Ended]]:
-        """What one writer does: publishes into one directory after another."""
+    def write(self, paths: Iterator[bytes]) -> Flow[list[Ended]]:
+        """What one writer does: publishes into one directory after another, as long as there are any left."""
         ended = []
         for path in paths:
             begun, trouble = self.clock(), ""
@@ -248,14 +251,16 @@ def _begin(open_store: Callable[[], Store], keys: Path, over: Event) -> None:
     _Here.store, _Here.party, _Here.over = open_store(), Party(RepositoryKeys.load(keys, FQRN)), over
 
 
-def _write(dealt: Sequence[Sequence[bytes]]) -> list[Ended]:
-    """As many writers as there are sequences of directories."""
-    ended: list[list[Ended]] = run_tasks([_Here.party.write(paths) for paths in dealt], _Here.store)
-    return list(itertools.chain(*ended))
+def _write(part: tuple[int, Sequence[bytes]]) -> list[Ended]:
+    """So many writers, who share the directories: all are at work until there are none left."""
+    writers, directories = part
+    left = iter(directories)
+    ended: list[list[Ended]] = run_tasks([_Here.party.write(left) for _ in range(writers)], _Here.store)
+    return _flat(ended)
 
 
-def _submit(dealt: Sequence[Sequence[bytes]]) -> list[Ended]:
-    run_tasks([_Here.party.submit(path) for paths in dealt for path in paths], _Here.store)
+def _submit(part: tuple[int, Sequence[bytes]]) -> list[Ended]:
+    run_tasks([_Here.party.submit(path) for path in part[1]], _Here.store)
     return []
 
 
@@ -288,13 +293,15 @@ class Hall:
     over: Event
     dealt: int = 0
 
-    def all(self, action: Callable[[Any], list[Ended]], parts: Sequence[Any]) -> list[Ended]:
-        return list(itertools.chain(*self.writers.map(action, parts)))
+    def all(self, action: Callable[[Any], list[Ended]], parts: Sequence[Any]) -> list[list[Ended]]:
+        """What each process gives."""
+        return list(self.writers.map(action, parts))
 
-    def parts(self, writers: int, publishes: int) -> list[list[list[bytes]]]:
-        """Directories of their own for so many writers, dealt out to the processes."""
-        dealt = [[self._path() for _ in range(publishes)] for _ in range(writers)]
-        return [part for part in (dealt[number::PROCESSES] for number in range(PROCESSES)) if part]
+    def parts(self, writers: int, publishes: int) -> list[tuple[int, list[bytes]]]:
+        """So many writers, and new directories for so many publishes, dealt out to the processes."""
+        processes = min(PROCESSES, writers)
+        dealt = [self._path() for _ in range(publishes)]
+        return [(len(range(number, writers, processes)), dealt[number::processes]) for number in range(processes)]
 
     def _path(self) -> bytes:
         """The next directory; in no order, as people name theirs, and not as time goes by."""
@@ -306,7 +313,7 @@ class Hall:
         before = self.puts(publishes // 2)
         self.over.clear()
         committing = self.committer.submit(_commit)
-        ended = self.all(_write, self.parts(writers, max(publishes // writers, 1)))
+        ended = self.all(_write, self.parts(writers, publishes))
         self.over.set()
         revisions = committing.result()
         return _many(writers, ended, revisions, (before + self.puts(publishes // 2)) / 2)
@@ -314,10 +321,10 @@ class Hall:
     def puts(self, change_sets: int) -> float:
         """Objects stored in a second, by nothing but puts."""
         each = max(change_sets // PROCESSES, 1)
-        return FILES * each * PROCESSES / _wall(self.all(_store_only, [each] * PROCESSES))
+        return FILES * each * PROCESSES / _wall(_flat(self.all(_store_only, [each] * PROCESSES)))
 
     def fold(self, change_sets: int) -> Folded:
-        self.all(_submit, self.parts(change_sets, 1))
+        self.all(_submit, self.parts(change_sets, change_sets))
         return self.committer.submit(_commit_all).result()
 
 
@@ -339,7 +346,7 @@ def _hall() -> Iterator[Hall]:
         ):
             hall = Hall(writers, committer, over)
             try:
-                hall.measure(2 * PROCESSES, 1)
+                hall.measure(2 * PROCESSES, 2 * PROCESSES)
                 yield hall
             finally:
                 over.set()
@@ -348,12 +355,30 @@ def _hall() -> Iterator[Hall]:
         assert published == hall.dealt * FILES, "change sets are missing, or were published in part"
 
 
+def _flat(ended: Sequence[Sequence[Ended]]) -> list[Ended]:
+    return list(itertools.chain(*ended))
+
+
 def _wall(ended: Sequence[Ended]) -> float:
     return max(one.begun + one.seconds for one in ended) - min(one.begun for one in ended)
 
 
-def _many(writers: int, ended: Sequence[Ended], revisions: int, puts: float) -> Many:
-    speed = sum(not one.trouble for one in ended) / _wall(ended)
+def _speed(writers: int, by_process: Sequence[Sequence[Ended]]) -> float:
+    """Published in a second while all are at work: once each has published, until a process has nothing left to begin.
+
+    Before, they work and nothing is published yet. Where nobody publishes twice, the whole time counts.
+    """
+    ended = _flat(by_process)
+    done = sorted(one.begun + one.seconds for one in ended if not one.trouble)
+    first = done[writers - 1] if len(done) >= writers else math.inf
+    last = min(max(one.begun for one in part) for part in by_process)
+    if last <= first:
+        return len(done) / _wall(ended)
+    return sum(first < moment <= last for moment in done) / (last - first)
+
+
+def _many(writers: int, by_process: Sequence[Sequence[Ended]], revisions: int, puts: float) -> Many:
+    speed, ended = _speed(writers, by_process), _flat(by_process)
     trouble = [one.trouble for one in ended if one.trouble]
     seconds = [one.seconds for one in ended if not one.trouble] or [0.0]
     return Many(
@@ -367,7 +392,7 @@ def _many(writers: int, ended: Sequence[Ended], revisions: int, puts: float) -> 
         speed,
         puts,
         speed / (puts / PUTS),
-        "".join(trouble[:1]),
+        trouble="".join(trouble[:1]),
     )
 
 
@@ -382,7 +407,8 @@ def writing(count: int, publishes: int, rounds: int) -> Many:
     for _ in range(rounds):
         with _hall() as hall:
             measured.append(hall.measure(count, publishes))
-    return sorted(measured, key=lambda one: one.share)[len(measured) // 2]
+    measured.sort(key=lambda one: one.share)
+    return replace(measured[len(measured) // 2], shares=tuple(one.share for one in measured))
 
 
 def folding(queued: Sequence[int]) -> list[Folded]:
@@ -404,12 +430,12 @@ def in_a_cloud(count: int, failing: float) -> Many:
 
     def write(number: int) -> Flow[list[Ended]]:
         nonlocal left
-        ended = yield from writers.write([b"/w%05d" % number])
+        ended = yield from writers.write(iter([b"/w%05d" % number]))
         left -= 1
         return ended
 
     *wrote, committed = run_all([*map(write, range(count)), Party(keys).commit_until(lambda: left == 0)], cloud)
-    return _many(count, [one for ran in wrote for one in ran.value()], committed.value(), Limits().writes)
+    return _many(count, [ran.value() for ran in wrote], committed.value(), Limits().writes)
 
 
 def steps() -> list[Steps]:
@@ -470,11 +496,24 @@ def _publishes(writers: int) -> int:
 def _print(title: str, many: Sequence[Many]) -> None:
     print_table(
         title,
-        ("writers", "publishes", "p50 s", "p95 s", "p99 s", "failed", "revisions", "done/s", "puts/s", "of puts"),
+        (
+            "writers",
+            "publishes",
+            "p50 s",
+            "p95 s",
+            "p99 s",
+            "failed",
+            "revisions",
+            "done/s",
+            "puts/s",
+            "of puts",
+            "rounds",
+        ),
         [
             (
                 *(one.writers, one.publishes, *map(rounded, (one.p50_s, one.p95_s, one.p99_s))),
                 *(one.failed, one.revisions, *map(rounded, (one.end_to_end_per_s, one.puts_per_s, one.share))),
+                " ".join(f"{share:.2f}" for share in one.shares),
             )
             for one in many
         ],

@@ -14,6 +14,7 @@ import pytest
 
 from bench import data, measuring
 from bench.measuring import Values
+from bench.writers import Ended, _speed
 from tests.client.conftest import why_not
 
 MACHINE = {"cores", "processor", "kernel", "python", "load"}
@@ -54,6 +55,16 @@ def test_a_part_prints_tables_and_writes_its_results(
     assert results["machine"].keys() == MACHINE
     assert all({"median", "min", "max", "values"} <= one.keys() for one in quantities(results))
     assert "(" in capsys.readouterr().out
+
+
+def test_writers_are_counted_while_all_are_at_work() -> None:
+    steady = [Ended(float(second), 1.0) for second in range(10)]
+    tail = Ended(10.0, 90.0)
+    assert _speed(1, [[*steady, tail]]) == 1.0
+    # Two processes: one of them has nothing left to begin after two thirds.
+    assert _speed(2, [steady[:7], steady]) == pytest.approx(2.0)
+    assert _speed(1, [[Ended(0.0, 1.0), Ended(1.0, 1.0, "refused"), Ended(2.0, 1.0), Ended(3.0, 1.0)]]) == 0.5
+    assert _speed(2, [[Ended(0.0, 2.0)], [Ended(2.0, 2.0)]]) == 0.5, "nobody publishes twice: the whole time counts"
 
 
 def quantities(results: Any) -> list[dict[str, Any]]:

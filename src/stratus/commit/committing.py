@@ -45,7 +45,7 @@ H_co = TypeVar("H_co", bound="Base", covariant=True)
 _ATTEMPTS = 20  # rounds in a row that are lost to others
 _LONGEST_PAUSE = 2.0  # seconds between two of them
 _FEW_OUTCOMES = 32
-_DELETED_AT_ONCE = 20  # keys
+_DELETED_AT_ONCE = 5  # keys
 _REMEMBERED = 10_000  # receipts that this process knows to be there
 _BYTES_PER_SECOND = 500_000  # of packed change sets, that are folded on a slow machine
 
