@@ -83,6 +83,7 @@ class Many:
     """Writers that publish at the same time: seconds from the wish for a lease to the receipt, change sets a second.
 
     Attributes:
+        end_to_end_per_s: while all are at work.
         puts_per_s: that the store takes from the same processes, beside nothing else; ``share`` is how much of what
             this would carry was reached.
         shares: of all rounds, the lowest first.
@@ -497,17 +498,8 @@ def _print(title: str, many: Sequence[Many]) -> None:
     print_table(
         title,
         (
-            "writers",
-            "publishes",
-            "p50 s",
-            "p95 s",
-            "p99 s",
-            "failed",
-            "revisions",
-            "done/s",
-            "puts/s",
-            "of puts",
-            "rounds",
+            *("writers", "publishes", "p50 s", "p95 s", "p99 s"),
+            *("failed", "revisions", "done/s", "puts/s", "of puts", "rounds"),
         ),
         [
             (
